@@ -1,0 +1,1 @@
+"""Kubernetes operator that runs one VPP dataplane per node."""
