@@ -1,1 +1,1 @@
-"""The dataplane as the agent sees it: records, the protocol every engine adapter follows, and the adapters."""
+"""The dataplane as the agent sees it: records, the protocol of every engine, and the adapters."""

@@ -1,6 +1,7 @@
 """What the agent asks of a dataplane, whichever engine runs it.
 
-Every adapter (embedded, vpp) implements :class:`Dataplane`; the contract suite in ``tests/contract`` runs over all of them.
+Every adapter (embedded, vpp) implements :class:`Dataplane`; the contract suite in ``tests/contract`` runs
+over all of them.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class DataplaneUnavailableError(DataplaneError):
 class Batch:
     """Changes that are applied together, in the order that keeps every flow served.
 
-    ``upserts`` holds packed records, ``deletes`` their keys. :meth:`Dataplane.apply` orders them: frontends go first;
-    config, prefixes and services come; endpoints come, then go; the endpoint sets are published; frontends come; services,
-    prefixes and config go.
+    ``upserts`` holds packed records, ``deletes`` their keys. :meth:`Dataplane.apply` orders them: frontends
+    go first; config, prefixes and services come; endpoints come, then go; the endpoint sets are published;
+    frontends come; services, prefixes and config go.
     """
 
     upserts: Mapping[Table, Sequence[bytes]] = field(default_factory=dict)
@@ -61,7 +62,8 @@ class Failure:
 class EngineInfo:
     """What the engine says of itself.
 
-    ``creation_id`` changes when the region was made anew: everything programmed is gone then, and the agent dumps again.
+    ``creation_id`` changes when the region was made anew: everything programmed is gone then, and the agent
+    dumps again.
     """
 
     engine: str
@@ -78,7 +80,7 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class PathStats:
-    """Totals of one path (service, gtpuDecap, gtpuEncap) since the engine started: packets, bytes, clocks spent."""
+    """Totals of one path (service, gtpuDecap, gtpuEncap) since the engine started; clocks are TSC clocks."""
 
     rx_packets: int = 0
     tx_packets: int = 0
@@ -110,7 +112,10 @@ class EngineStats:
 
 
 class Dataplane(Protocol):
-    """One engine, reached from this node. All methods raise :class:`DataplaneUnavailableError` when it cannot be reached."""
+    """One engine, reached from this node.
+
+    All methods raise :class:`DataplaneUnavailableError` when it cannot be reached.
+    """
 
     async def connect(self) -> EngineInfo:
         """Connect (again). Safe to call when connected."""
@@ -129,7 +134,7 @@ class Dataplane(Protocol):
         ...
 
     def dump(self, table: Table) -> AsyncIterator[list[tuple[bytes, int]]]:
-        """Yield chunks of (key, digest) of what the table really holds; entries present throughout appear once."""
+        """Yield chunks of (key, digest) of what the table really holds; stable under change."""
         ...
 
     async def fetch(self, table: Table, keys: Sequence[bytes]) -> list[bytes]:

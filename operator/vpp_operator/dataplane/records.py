@@ -1,9 +1,9 @@
 """Records of the dataplane's tables, in the layout that every engine takes.
 
-A record is its packed bytes: ``key + value``, of one fixed size per table, integers little-endian, addresses 16 bytes in
-network order (an IPv4 address fills the first four). The same layout is described for C in ``vpp-plugins/fastpath/wire.h``;
-``tests/unit/test_records.py`` holds the two together. Bulk paths carry the bytes as they are; the dataclasses here build
-them and show them to people.
+A record is its packed bytes: ``key + value``, of one fixed size per table, integers little-endian, addresses
+16 bytes in network order (an IPv4 address fills the first four). The same layout is described for C in
+``vpp-plugins/fastpath/wire.h``; ``tests/unit/test_records.py`` holds the two together. Bulk paths carry the
+bytes as they are; the dataclasses here build them and show them to people.
 """
 
 from __future__ import annotations
@@ -80,6 +80,9 @@ class ServiceFlag(IntFlag):
     INTERNAL_LOCAL = 1
     EXTERNAL_LOCAL = 2
     AFFINITY_CLIENT_IP = 4
+
+
+NO_FLAGS = ServiceFlag(0)
 
 
 class EndpointFlag(IntFlag):
@@ -197,7 +200,7 @@ class ServiceRecord:
     id: int
     family: int
     protocol: Protocol
-    flags: ServiceFlag = ServiceFlag(0)
+    flags: ServiceFlag = NO_FLAGS
     empty_verdict: Verdict = Verdict.REJECT
     affinity_seconds: int = 0
 
@@ -222,8 +225,8 @@ class ServiceRecord:
 class FrontendRecord:
     """An address and port at which a service port is reached.
 
-    Key: (vrf, family, protocol, port, is a node port, address). A node port has address ``None``: it is reached at every
-    local address of the node.
+    Key: (vrf, family, protocol, port, is a node port, address). A node port has address ``None``: it is
+    reached at every local address of the node.
     """
 
     family: int
