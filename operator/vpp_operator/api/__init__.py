@@ -1,0 +1,1 @@
+"""The custom resources of group vpp-operator.dev: models, generated definitions, resolution of tunings."""
