@@ -307,7 +307,7 @@ class Dataplane(CustomResource):
                 "Ready",
                 "string",
                 ".status.conditions[?(@.type=='Ready')].status",
-                "Forwards what was asked for",
+                "Forwards as asked",
             ),
             Column("Services", "string", ".status.services.summary", "Services programmed/total"),
             Column("Tunnels", "string", ".status.tunnels.summary", "GTP-U tunnels programmed/total"),

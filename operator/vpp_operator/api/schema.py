@@ -1,7 +1,7 @@
 """pydantic JSON schema -> the structural OpenAPI v3 schema that a CustomResourceDefinition takes.
 
-What differs (Kubernetes, "Structural schema"): no ``$ref``, no ``title``, no ``null`` type, no ``const``; every
-node has a type. An unknown keyword is an error here, so that nothing is lost on the way without notice.
+What differs (Kubernetes, "Structural schema"): no ``$ref``, no ``title``, no ``null`` type, no ``const``;
+every node has a type. An unknown keyword is an error here, so that nothing is lost on the way without notice.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _one_line(text: str) -> str:
 
 
 def _flatten(node: JsonObject, definitions: JsonObject, path: str) -> JsonObject:
-    """Resolve ``$ref``, ``allOf`` of one and ``anyOf`` with null; what stands outside wins over what is inside.
+    """Resolve ``$ref``, ``allOf`` of one and ``anyOf`` with null; what stands outside wins.
 
     CEL rules add up, since both hold.
     """

@@ -122,15 +122,15 @@ GtpuBypassField = Annotated[
 PrefetchField = Annotated[
     bool,
     Field(
-        description="Prefetch headers, hash buckets and tunnel records ahead of their use. Takes effect while "
-        "packets flow."
+        description="Prefetch headers, hash buckets and tunnel records ahead of their use. Takes effect "
+        "while packets flow."
     ),
 ]
 SkipOuterLookupField = Annotated[
     bool,
     Field(
-        description="Send an encapsulated packet by the peer's tracked adjacency instead of looking its outer "
-        "destination up again. Takes effect while packets flow."
+        description="Send an encapsulated packet by the peer's tracked adjacency instead of looking its "
+        "outer destination up again. Takes effect while packets flow."
     ),
 ]
 LoopField = Annotated[
@@ -186,8 +186,8 @@ FrontendsField = Annotated[
     Field(
         ge=256,
         le=4194304,
-        description="Addresses and ports at which service ports are reached: cluster IPs, node ports, external "
-        "IPs. A change restarts the engine with empty tables.",
+        description="Addresses and ports at which service ports are reached: cluster IPs, node ports, "
+        "external IPs. A change restarts the engine with empty tables.",
     ),
 ]
 EndpointsField = Annotated[
@@ -299,7 +299,7 @@ EMBEDDED_DRIVERS = Rule(
 )
 
 
-# ---------------------------------------------------------------------------- as written in a tuning: optional
+# --------------------------------------------------------------------- as written in a tuning: optional
 
 
 class GtpuTuning(KubeModel):
