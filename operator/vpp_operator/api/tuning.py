@@ -7,7 +7,7 @@ holds them as optional (absent = not spoken of); the resolved form in a Dataplan
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -256,6 +256,16 @@ HostHugepagesField = Annotated[
     Hugepages, Field(description="Huge pages that the node should have reserved (at least this many).")
 ]
 
+MAX_INTERFACES: Final = 16
+"""Most interfaces of one node."""
+
+EMBEDDED_INTERFACE_DRIVERS: Final = (
+    InterfaceDriver.AUTO,
+    InterfaceDriver.AF_PACKET,
+    InterfaceDriver.AF_XDP,
+)
+"""Drivers that the embedded engine has."""
+
 INTERFACE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$"
 
 
@@ -285,7 +295,7 @@ class Interface(KubeModel):
 InterfacesField = Annotated[
     tuple[Interface, ...],
     Field(
-        max_length=16,
+        max_length=MAX_INTERFACES,
         json_schema_extra=list_map("name"),
         description="Network interfaces that the dataplane takes over, by name. None = only the link to the "
         "host.",
@@ -294,7 +304,7 @@ InterfacesField = Annotated[
 
 EMBEDDED_DRIVERS = Rule(
     "!has(self.engine) || self.engine != 'embedded' || !has(self.interfaces) || self.interfaces.all(i, "
-    "!has(i.driver) || i.driver in ['auto', 'af_packet', 'af_xdp'])",
+    f"!has(i.driver) || i.driver in {[driver.value for driver in EMBEDDED_INTERFACE_DRIVERS]})",
     "engine embedded takes interfaces with driver auto, af_packet or af_xdp only",
 )
 

@@ -51,6 +51,17 @@ class Changes:
     def __bool__(self) -> bool:
         return any(self.upserts.values()) or any(self.deletes.values()) or bool(self.problems)
 
+    def merge(self, later: Changes) -> None:
+        """Add a later difference: the two together, as if they had been one."""
+        for table in TABLES:
+            upserts, deletes = self.upserts[table], self.deletes[table]
+            for key in later.deletes[table]:
+                upserts.pop(key, None)
+            deletes |= later.deletes[table]
+            deletes -= later.upserts[table].keys()
+            upserts.update(later.upserts[table])
+        self.problems |= later.problems
+
 
 class ServiceTable:
     """Services and EndpointSlices in, records and problems out.
@@ -173,10 +184,22 @@ class ServiceTable:
 
     # ----------------------------------------------------------------------------------------- update
 
-    def update(self) -> Changes:
-        """Recompute what the events since the last update touched; return the difference."""
+    @property
+    def pending(self) -> int:
+        """Number of Services that the next :meth:`update` has to recompute."""
+        return len(self._dirty)
+
+    def update(self, limit: int | None = None) -> Changes:
+        """Recompute what the events since the last update touched; return the difference.
+
+        ``limit``: at most that many Services now, :attr:`pending` says how many are left. The records are
+        those of the objects as they are only when none is.
+        """
         changes = Changes()
-        dirty, self._dirty = self._dirty, set()
+        if limit is None or limit >= len(self._dirty):
+            dirty, self._dirty = self._dirty, set()
+        else:
+            dirty = {self._dirty.pop() for _ in range(limit)}
         changes.problems, self._reported = self._reported, set()
 
         # Frontend keys whose record or winner may change, with the record in force before.
