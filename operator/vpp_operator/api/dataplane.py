@@ -330,6 +330,13 @@ class Dataplane(CustomResource):
                 "CPU clock cycles for a packet that leaves a GTP-U tunnel",
                 1,
             ),
+            Column(
+                "Encap-Clocks",
+                "integer",
+                ".status.clocksPerPacket.gtpuEncap",
+                "CPU clock cycles for a packet that enters a GTP-U tunnel",
+                1,
+            ),
             Column("Version", "string", ".status.engineVersion", "Version of the program in use", 1),
             Column("Age", "date", ".metadata.creationTimestamp", "Time since creation"),
         ),

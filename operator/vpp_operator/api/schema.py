@@ -39,7 +39,7 @@ _KEPT = (
     "items",
     "additionalProperties",
 )
-_DROPPED = frozenset({"title", "$defs", "propertyNames"})
+_DROPPED = frozenset({"title", "$defs"})
 _ORDER = {keyword: position for position, keyword in enumerate(_KEPT)}
 
 

@@ -415,7 +415,14 @@ class ResolvedTuning(KubeModel):
 
 # ------------------------------------------------------------------------------------------------- the kind
 
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
+LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$"
+)
+LABEL_KEYS = Rule(
+    f"self.all(key, size(key) <= 317 && key.matches(r'{LABEL_KEY}'))",
+    "each key must be a label key: an optional DNS name and a slash, then letters, digits, '-', '_' and '.'",
+)
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
 
 
@@ -432,7 +439,7 @@ class LabelRequirement(KubeModel):
         )
     )
 
-    key: LabelKey
+    key: str = Field(max_length=317, pattern=LABEL_KEY)
     """Key of the label."""
 
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
@@ -445,7 +452,9 @@ class LabelRequirement(KubeModel):
 class LabelSelector(KubeModel):
     """A label selector (metav1.LabelSelector): all requirements must hold; empty matches everything."""
 
-    match_labels: dict[LabelKey, LabelValue] | None = Field(default=None, max_length=64)
+    match_labels: dict[str, LabelValue] | None = Field(
+        default=None, max_length=64, json_schema_extra=rules(LABEL_KEYS)
+    )
     """Labels that must be there with these values."""
 
     match_expressions: tuple[LabelRequirement, ...] | None = Field(default=None, max_length=64)
