@@ -3,26 +3,83 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
-from tests.cluster import parts
-from tests.cluster.progress import ClusterError, fail
+from tests.cluster import images, parts
+from tests.cluster.cluster import DEFAULT_NAME, Cluster
+from tests.cluster.progress import ClusterError, fail, say
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.cluster", description="The test cluster and its parts."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description="The test cluster.")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="name of the cluster (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("parts", help="build the Kubernetes parts into the cache")
-    command.add_argument("names", nargs="*", metavar="PART", help=f"some of: {' '.join(parts.PARTS)}")
+    command.add_argument("words", nargs="*", metavar="PART", help=f"some of: {' '.join(parts.PARTS)}")
+    commands.add_parser("images", help="build the product's images into the cache")
+    commands.add_parser("up", help="start the cluster (quick when it runs)")
+    commands.add_parser("down", help="end the cluster and remove every trace of it")
+    commands.add_parser("status", help="say what runs")
+    commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
+    command = commands.add_parser("load", help="import the product's images on the nodes")
+    command = commands.add_parser("kube-proxy", help="start or stop kube-proxy, for comparison")
+    command.add_argument("action", choices=["start", "stop"])
+    for name, text in (
+        ("kubectl", "as administrator"),
+        ("helm", "as administrator"),
+        ("exec-outside", "on a machine outside"),
+    ):
+        command = commands.add_parser(name, help=f"run {name if name[0] != 'e' else 'a command'} {text}")
+        command.add_argument("words", nargs=argparse.REMAINDER)
+    command = commands.add_parser("exec-node", help="run a command on a node")
+    command.add_argument("node")
+    command.add_argument("words", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     try:
-        parts.ensure(options.names)
+        return run_command(Cluster(options.name), options)
     except ClusterError as error:
         return fail(error)
+
+
+def run_command(cluster: Cluster, options: argparse.Namespace) -> int:
+    """Run the chosen command on the cluster."""
+    match options.command:
+        case "parts":
+            parts.ensure(options.words)
+        case "images":
+            for archive in images.ensure(images.PRODUCT):
+                say(str(archive))
+        case "up":
+            cluster.up()
+        case "down":
+            cluster.down()
+        case "status":
+            return cluster.status()
+        case "kubeconfig":
+            say(str(cluster.kubeconfig))
+        case "load":
+            cluster.load(images.ensure(images.PRODUCT))
+        case "kube-proxy":
+            (cluster.start_proxy if options.action == "start" else cluster.stop_proxy)()
+        case "kubectl" | "helm":
+            os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
+            become([str(parts.binary(options.command)), *options.words])
+        case "exec-node":
+            become([*cluster.node(options.node).place.enter(), *options.words])
+        case "exec-outside":
+            become([*cluster.outside.enter(), *options.words])
     return 0
+
+
+def become(command: list[str]) -> None:
+    """Replace this process by a command."""
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise ClusterError(f"{command[0]}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class ControlPlane:
         address: str = "127.0.0.1",
         port: int = 0,
         advertise: bool = False,
-        enter: Sequence[str] = (),
+        enter: Callable[[], list[str]] = list,
         mark: str | None = None,
     ) -> None:
         self.controller_manager = controller_manager
@@ -78,7 +78,7 @@ class ControlPlane:
         self.address = address
         self.port = port
         self.advertise = advertise
-        self.enter = list(enter)
+        self.enter = enter
         self._temporary = directory is None
         if directory is None:
             sweep()
@@ -88,7 +88,6 @@ class ControlPlane:
             process.record(os.getpid(), directory / "owner")
         self.directory = directory
         self.mark = mark or str(directory)
-        self.authority_files: pki.Authority | None = None
 
     # -- life -----------------------------------------------------------------------------------------------
 
@@ -160,6 +159,11 @@ class ControlPlane:
         return f"https://{self.address}:{self.port}"
 
     @property
+    def authority_files(self) -> pki.Authority:
+        """The certificate authority, to issue more."""
+        return pki.Authority(self.directory / "pki")
+
+    @property
     def authority(self) -> Path:
         """The CA certificate."""
         return self.directory / "pki" / "ca.crt"
@@ -198,7 +202,6 @@ class ControlPlane:
 
     def kubeconfig_for_user(self, user: str, groups: Sequence[str] = (), file: str | None = None) -> Path:
         """A kubeconfig with a client certificate for ``user`` in ``groups``."""
-        assert self.authority_files is not None, "start() first"
         name = file or "user-" + "".join(c if c.isalnum() else "-" for c in f"{user}-{'-'.join(groups)}")
         pair = self.authority_files.issue(name, user, groups)
         path = self.directory / f"{name}.kubeconfig"
@@ -208,7 +211,7 @@ class ControlPlane:
 
     def _prepare(self) -> None:
         directory = self.directory / "pki"
-        self.authority_files = authority = pki.Authority(directory)
+        authority = self.authority_files
         self._etcd_ports = self._remembered_ports("etcd.ports", 2)
         if not self.port:
             (self.port,) = self._remembered_ports("apiserver.port", 1)
@@ -236,7 +239,7 @@ class ControlPlane:
     def _start(self, name: str, arguments: Sequence[str]) -> None:
         recorded = process.Recorded.read(self.logs / f"{name}.pid")
         if recorded is None or not recorded.alive:
-            process.start(name, [*self.enter, parts.binary(name), *arguments], self.logs, mark=self.mark)
+            process.start(name, [*self.enter(), parts.binary(name), *arguments], self.logs, mark=self.mark)
 
     def _start_etcd(self) -> None:
         client, peer = (f"http://127.0.0.1:{port}" for port in self._etcd_ports)

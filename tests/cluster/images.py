@@ -1,0 +1,106 @@
+"""The images of the product and of the test cluster, as archives in the cache."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster import buildah, parts
+from tests.cluster.paths import PACKAGE, REPOSITORY, cache_directory
+from tests.cluster.progress import ClusterError, run, say, step
+
+_LEFT_OUT = {"build", "__pycache__", ".mypy_cache", ".ruff_cache"}
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image to build: Dockerfile and inputs relative to the repository; what lies elsewhere comes by
+    ``command``."""
+
+    short: str
+    dockerfile: str
+    inputs: tuple[str, ...] = ()
+    command: str = ""
+    base: bool = False
+    tag: str = ""
+
+    @property
+    def name(self) -> str:
+        """Full name: without a registry containerd (as Docker) takes docker.io."""
+        return f"docker.io/vpp-operator/{self.short}:{self.tag or version()}"
+
+
+def version() -> str:
+    """The project's version, which is the tag of its images."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as handle:
+        return str(tomllib.load(handle)["project"]["version"])
+
+
+_PYTHON = ("operator", "pyproject.toml", "constraints.txt", "README.md", "images/operator")
+PRODUCT = (
+    Image("operator", "images/operator/Dockerfile", inputs=_PYTHON, base=True),
+    Image("embedded", "images/embedded/Dockerfile", inputs=("vpp-plugins", "images/embedded"), base=True),
+)
+CLUSTER = (
+    Image("pause", "tests/cluster/images/pause/Dockerfile", command="pause", tag="1"),
+    Image("agnhost", "tests/cluster/images/agnhost/Dockerfile", command="agnhost", tag="1"),
+    Image("coredns", "tests/cluster/images/coredns/Dockerfile", command="coredns", tag="1"),
+)
+
+
+def ensure(images: Iterable[Image]) -> list[Path]:
+    """Build what changed of the images; returns their archives."""
+    return [_ensure(image) for image in images]
+
+
+def _ensure(image: Image) -> Path:
+    dockerfile = REPOSITORY / image.dockerfile
+    if not dockerfile.exists():
+        raise ClusterError(f"{image.dockerfile} is not there: the image {image.name} cannot be built")
+    directory = cache_directory() / "images"
+    directory.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="vpp-operator-context-") as scratch:
+        context = Path(scratch)
+        for source in image.inputs:
+            _copy(REPOSITORY / source, context / source)
+        if image.command:
+            _provide(image.command, context / image.command)
+        shutil.copy(dockerfile, context / "Dockerfile")
+        files = [path for path in context.rglob("*") if path.is_file()]
+        base = buildah.base_image() if image.base else ""
+        digest = buildah.digest_of(files, context, (image.name, base))
+        archive = directory / f"{image.short}-{digest}.tar"
+        if archive.exists():
+            say(f"--> image {image.name}: in the cache")
+            return archive
+        log = directory / f"{image.short}.log"
+        log.unlink(missing_ok=True)
+        with step(f"image {image.name}: build"):
+            arguments = {"BASE": base, "VERSION": version()} if image.base else {}
+            buildah.build(image.name, context, context / "Dockerfile", archive, arguments, log)
+        for old in directory.glob(f"{image.short}-*.tar"):
+            if old != archive:
+                old.unlink()
+    return archive
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=lambda _, names: [name for name in names if name in _LEFT_OUT])
+    else:
+        shutil.copy(source, target)
+
+
+def _provide(name: str, target: Path) -> None:
+    """Put a static binary for an image at ``target``: a part, or the pause program."""
+    if name != "pause":
+        parts.ensure([name])
+        shutil.copy(parts.binary(name), target)
+        return
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-s", "-static", "-Wall", "-Wextra", "-Werror"]
+    run(["cc", *flags, "-o", target, PACKAGE / "images" / "pause" / "pause.c"])
