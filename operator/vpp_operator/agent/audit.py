@@ -1,0 +1,92 @@
+"""Comparing what the dataplane really holds with what it is believed to hold, a slice at a time.
+
+The dataplane is the truth: a key whose digest differs, that nobody acknowledged, or that is gone is written
+into the caller's belief and handed back, and planning does the rest. So a record that was altered by hand,
+or lost, is mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
+
+from vpp_operator.agent.plan import Digests
+from vpp_operator.dataplane.protocol import Dataplane
+from vpp_operator.dataplane.records import Table
+
+__all__ = ["Audit"]
+
+SLICE = 4096
+"""Keys looked at in one step: about 1 ms of work."""
+
+
+class Audit:
+    """One pass over all tables, in steps between which changes may be applied.
+
+    A key that was changed while the pass runs is not judged (:meth:`touched`): the dump may have read it
+    before or after the change.
+    """
+
+    def __init__(self, dataplane: Dataplane, actual: Digests, tables: Iterable[Table] = Table) -> None:
+        self._dataplane = dataplane
+        self._actual = actual
+        self._tables = list(tables)
+        self._table: Table | None = None
+        self._chunks: AsyncIterator[list[tuple[bytes, int]]] | None = None
+        self._seen: set[bytes] = set()
+        self._rest: Iterator[bytes] = iter(())
+        self._touched: set[tuple[Table, bytes]] = set()
+        self.entries = 0
+        self.done = False
+
+    def touched(self, table: Table, key: bytes) -> None:
+        """Leave this key to its own acknowledgement for the rest of the pass."""
+        self._touched.add((table, key))
+
+    async def step(self) -> list[tuple[Table, bytes]]:
+        """Do one slice; return the keys that turned out to differ from the belief."""
+        if self._table is None:
+            if not self._tables:
+                self.done = True
+                return []
+            self._table = self._tables.pop(0)
+            self._chunks = aiter(self._dataplane.dump(self._table))
+            self._seen = set()
+        table = self._table
+        if self._chunks is not None:
+            chunk = await anext(self._chunks, None)
+            if chunk is not None:
+                return self._compare(table, chunk)
+            self._chunks = None
+            self._rest = iter(list(self._actual.get(table, {})))
+        part = list(islice(self._rest, SLICE))
+        if not part:
+            self._table = None
+        return self._missing(table, part)
+
+    async def finish(self) -> list[tuple[Table, bytes]]:
+        """Do all that is left in one go."""
+        found: list[tuple[Table, bytes]] = []
+        while not self.done:
+            found += await self.step()
+        return found
+
+    def _compare(self, table: Table, chunk: list[tuple[bytes, int]]) -> list[tuple[Table, bytes]]:
+        have = self._actual.setdefault(table, {})
+        found = []
+        self.entries += len(chunk)
+        for key, mark in chunk:
+            self._seen.add(key)
+            if have.get(key) != mark and (table, key) not in self._touched:
+                have[key] = mark
+                found.append((table, key))
+        return found
+
+    def _missing(self, table: Table, keys: list[bytes]) -> list[tuple[Table, bytes]]:
+        have = self._actual.get(table, {})
+        found = []
+        for key in keys:
+            if key not in self._seen and (table, key) not in self._touched and key in have:
+                del have[key]
+                found.append((table, key))
+        return found

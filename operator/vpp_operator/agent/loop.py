@@ -1,0 +1,444 @@
+"""The reconcile loop: one task that keeps the dataplane equal to what the cluster's objects ask for.
+
+Level-based. Sources say what changed, the plan is the difference to what the dataplane acknowledged or
+dumped, and only this task talks to the dataplane. While a batch is applied, further changes gather, so that a
+burst becomes one batch. Nothing is planned in a table before its source has listed completely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from vpp_operator.agent.audit import Audit
+from vpp_operator.agent.plan import Digests, Plan, acknowledge, add_keys
+from vpp_operator.agent.retry import Retries
+from vpp_operator.agent.sources import Source
+from vpp_operator.dataplane.protocol import (
+    Dataplane,
+    DataplaneError,
+    DataplaneUnavailableError,
+    EngineInfo,
+    EngineStats,
+    Failure,
+)
+from vpp_operator.dataplane.records import KEY_SIZE, Table
+from vpp_operator.watch import Backoff
+
+__all__ = ["Loop", "LoopFigures", "Steering"]
+
+_log = structlog.get_logger(__name__)
+
+Keys = dict[Table, set[bytes]]
+
+
+class Steering(Protocol):
+    """The node's side: sends traffic to the dataplane for what is programmed there."""
+
+    def note(self, table: Table, key: bytes, record: bytes | None, programmed: bool) -> None:
+        """Take note of a key: its wanted record (None: not wanted), and whether it is programmed now."""
+        ...
+
+    def waiting(self) -> bool:
+        """Whether :meth:`apply` has something to do."""
+        ...
+
+    async def apply(self) -> None:
+        """Bring the node there. Never raises for what goes wrong on the node: reports and retries itself."""
+        ...
+
+
+@dataclass(slots=True)
+class LoopFigures:
+    """Counters since the process started, and the last durations in seconds."""
+
+    batches: int = 0
+    upserts: int = 0
+    deletes: int = 0
+    refused: int = 0
+    mended: int = 0
+    audits: int = 0
+    connects: int = 0
+    last_apply_seconds: float = 0.0
+    last_plan_seconds: float = 0.0
+    last_audit_step_seconds: float = 0.0
+    longest_audit_step_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class LoopTimes:
+    """How often things are done, in seconds."""
+
+    audit: float = 180.0
+    stats: float = 1.0
+
+
+@dataclass(slots=True)
+class _State:
+    """What the loop knows; see the properties of :class:`Loop` for what others may see."""
+
+    desired: dict[Table, dict[bytes, bytes]] = field(default_factory=lambda: {table: {} for table in Table})
+    actual: Digests = field(default_factory=lambda: {table: {} for table in Table})
+    dirty: Keys = field(default_factory=lambda: {table: set() for table in Table})
+    versions: dict[str, str] = field(default_factory=dict)
+    seen_versions: dict[str, str] = field(default_factory=dict)
+
+
+class Loop:
+    """Runs as one task (:meth:`run`); :meth:`wake` tells it that something changed."""
+
+    # Keys planned between two looks at the event loop: about 2 ms of work.
+    SLICE = 4096
+
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        sources: Sequence[Source],
+        steering: Steering | None = None,
+        *,
+        times: LoopTimes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._dataplane = dataplane
+        self._sources = sources
+        self._source_of = {table: source for source in sources for table in source.tables}
+        self._steering = steering
+        self._times = times or LoopTimes()
+        self._clock = clock
+        self._on_change = on_change
+        self._state = _State()
+        self._ready: set[int] = set()
+        self._retries = Retries()
+        self._wake = asyncio.Event()
+        self._backoff = Backoff(first=0.1, longest=5.0)
+        self._reconnect_at = 0.0
+        self._audit: Audit | None = None
+        self._audit_at = 0.0
+        self._stats_at = 0.0
+        self.figures = LoopFigures()
+        self.info: EngineInfo | None = None
+        """What the engine says of itself; None while it cannot be reached."""
+        self.stats: EngineStats | None = None
+        """The engine's last counters; kept while it cannot be reached."""
+        self.error = ""
+        """Why the engine cannot be reached; empty: it can."""
+        self.paused = False
+        self.settled_once = False
+        """Whether everything that is ready was applied completely since the process started."""
+
+    # ---------------------------------------------------------------------------------- what others may see
+
+    def wake(self) -> None:
+        """Something changed: look again."""
+        self._wake.set()
+
+    def pause(self, paused: bool) -> None:
+        """Stop changing the dataplane and the node, or go on. What is programmed stays."""
+        if paused != self.paused:
+            self.paused = paused
+            self.wake()
+
+    def connected(self) -> bool:
+        """Whether the engine answers."""
+        return self.info is not None
+
+    def synced(self) -> bool:
+        """Whether every source has listed completely."""
+        return all(source.ready() for source in self._sources)
+
+    def pending(self) -> int:
+        """Number of records that wait to be applied, refused ones not counted."""
+        return sum(len(keys) for keys in self._state.dirty.values())
+
+    def desired_count(self, table: Table) -> int:
+        """Number of records that a table should hold."""
+        return len(self._state.desired[table])
+
+    def unsettled(self) -> Iterable[tuple[Table, bytes, int]]:
+        """Return the records that are not as desired: table, key, the engine's refusal (0: waiting)."""
+        for (table, key), entry in self._retries.items():
+            yield table, key, entry.code
+        for table, keys in self._state.dirty.items():
+            for key in keys:
+                yield table, key, 0
+
+    def versions(self) -> dict[str, str]:
+        """Return the resourceVersion by kind up to which all changes are in the tables."""
+        return dict(self._state.versions)
+
+    # ------------------------------------------------------------------------------------------------- turns
+
+    async def run(self) -> None:
+        """Run until cancelled. Cancelling changes nothing in the dataplane."""
+        while True:
+            self._wake.clear()
+            await self.turn()
+            timeout = self._until_next()
+            if timeout <= 0:
+                await asyncio.sleep(0)
+            else:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    def _until_next(self) -> float:
+        """Seconds until something is due without being woken."""
+        now = self._clock()
+        if self.info is None:
+            return max(0.0, self._reconnect_at - now)
+        if self._audit is not None and self._may_plan():
+            return 0.0
+        times = [self._stats_at]
+        if self._may_plan():
+            times.append(self._audit_at)
+        due = self._retries.next_due()
+        if due is not None and not self.paused:
+            times.append(due)
+        return max(0.0, min(times) - now)
+
+    def _may_plan(self) -> bool:
+        return bool(self._ready)
+
+    async def turn(self) -> None:
+        """Do what is to be done now: connect, take changes, apply them, else one slice of the audit."""
+        await self._take()
+        try:
+            if self.info is None and not await self._connect():
+                return
+            await self._settle()
+            if not any(source.waiting() for source in self._sources):
+                await self._background()
+        except DataplaneUnavailableError as error:
+            self._disconnected(str(error))
+        except DataplaneError as error:
+            # The engine refused a whole request: nothing to go on with on this connection.
+            _log.error("dataplane refused a request", error=str(error))
+            await self._dataplane.close()
+            self._disconnected(str(error))
+
+    async def _take(self) -> None:
+        """Bring the desired records up to date with the sources that are ready."""
+        state = self._state
+        for index, source in enumerate(self._sources):
+            if not source.ready():
+                continue
+            if index not in self._ready:
+                # From now on what the dataplane holds in these tables beyond the desired may go.
+                self._ready.add(index)
+                for table in source.tables:
+                    state.dirty[table].update(state.actual[table])
+            while source.waiting():
+                update = source.take()
+                for table, records in update.upserts.items():
+                    state.desired[table].update(records)
+                    self._changed(table, records)
+                for table, keys in update.deletes.items():
+                    desired = state.desired[table]
+                    for key in keys:
+                        desired.pop(key, None)
+                    self._changed(table, keys)
+                state.seen_versions.update(update.versions)
+                await asyncio.sleep(0)
+
+    def _changed(self, table: Table, keys: Iterable[bytes]) -> None:
+        dirty = self._state.dirty[table]
+        refused = len(self._retries) > 0
+        for key in keys:
+            dirty.add(key)
+            if refused:
+                # Wanted differently now: try at once.
+                self._retries.forget((table, key))
+
+    # --------------------------------------------------------------------------------------------- connection
+
+    async def _connect(self) -> bool:
+        """Connect and read back everything that is programmed; what it holds is the truth."""
+        if self._clock() < self._reconnect_at:
+            return False
+        info = await self._dataplane.connect()
+        self.figures.connects += 1
+        state = self._state
+        state.actual = {table: {} for table in Table}
+        self._audit = None
+        started = self._clock()
+        entries = await self._read_back()
+        for index in self._ready:
+            for table in self._sources[index].tables:
+                state.dirty[table] = set(state.desired[table]) | set(state.actual[table])
+        self._retries = Retries()
+        self._backoff.reset()
+        self._audit_at = self._clock() + self._times.audit
+        self.info, self.error = info, ""
+        _log.info(
+            "dataplane connected",
+            engine=info.engine,
+            version=info.version,
+            creation_id=info.creation_id,
+            kept_sessions=info.kept_sessions,
+            records=entries,
+            seconds=round(self._clock() - started, 3),
+        )
+        self._on_change()
+        return True
+
+    async def _read_back(self) -> int:
+        audit = Audit(self._dataplane, self._state.actual)
+        while not audit.done:
+            await audit.step()
+            await asyncio.sleep(0)
+        return audit.entries
+
+    def _disconnected(self, error: str) -> None:
+        if self.info is not None or self.error != error:
+            _log.warning("dataplane unreachable", error=error)
+        self.info, self.error, self._audit = None, error, None
+        self._reconnect_at = self._clock() + self._backoff.pause()
+        self._on_change()
+
+    # -------------------------------------------------------------------------------------------------- apply
+
+    async def _settle(self) -> None:
+        """Plan the dirty keys and the refused ones that are due, and apply the plan."""
+        state = self._state
+        if not self.paused:
+            for table, key in self._retries.due(self._clock()):
+                state.dirty[table].add(key)
+        if not self.pending():
+            await self._steer()
+            self._settled()
+            return
+        started = self._clock()
+        plan, looked_at = await self._plan()
+        self.figures.last_plan_seconds = self._clock() - started
+        if self.paused and len(plan):
+            return
+        failures = await self._apply(plan) if len(plan) else []
+        # Services last: what they say is needed to let go of their endpoints.
+        for table in reversed(looked_at):
+            self._inform_steering(table, looked_at[table])
+            state.dirty[table] -= looked_at[table]
+        await self._steer()
+        self._forget_refusals(looked_at, failures)
+        self._settled()
+
+    def _settled(self) -> None:
+        if self.pending():
+            return
+        self._state.versions.update(self._state.seen_versions)
+        if not self.settled_once and self.synced():
+            self.settled_once = True
+            _log.info("everything is programmed", refused=len(self._retries))
+            self._on_change()
+
+    async def _plan(self) -> tuple[Plan, Keys]:
+        """Plan what is dirty, in slices, and tell the steering what is wanted."""
+        state = self._state
+        plan = Plan()
+        looked_at: Keys = {}
+        for index in sorted(self._ready):
+            for table in self._sources[index].tables:
+                keys = state.dirty[table]
+                if not keys:
+                    continue
+                looked_at[table] = set(keys)
+                todo = list(keys)
+                for start in range(0, len(todo), self.SLICE):
+                    part = todo[start : start + self.SLICE]
+                    add_keys(plan, table, part, state.desired, state.actual)
+                    self._inform_steering(table, part)
+                    await asyncio.sleep(0)
+        return plan, looked_at
+
+    def _inform_steering(self, table: Table, keys: Iterable[bytes]) -> None:
+        if self._steering is not None:
+            desired, actual = self._state.desired[table], self._state.actual[table]
+            for key in keys:
+                self._steering.note(table, key, desired.get(key), key in actual)
+
+    async def _apply(self, plan: Plan) -> list[Failure]:
+        """Apply a plan and note what was taken.
+
+        Before it, the node takes in the replies of new endpoints and lets go of addresses that go; addresses
+        that are new get their traffic afterwards (see :meth:`_settle`).
+        """
+        state = self._state
+        await self._steer()
+        if self._audit is not None:
+            for table, records in plan.upserts.items():
+                size = KEY_SIZE[table]
+                for record in records:
+                    self._audit.touched(table, record[:size])
+            for table, keys in plan.deletes.items():
+                for key in keys:
+                    self._audit.touched(table, key)
+        started = self._clock()
+        failures = await self._dataplane.apply(plan.batch())
+        now = self._clock()
+        self.figures.last_apply_seconds = now - started
+        self.figures.batches += 1
+        self.figures.upserts += sum(map(len, plan.upserts.values()))
+        self.figures.deletes += sum(map(len, plan.deletes.values()))
+        self.figures.refused += len(failures)
+        acknowledge(plan, failures, state.actual)
+        self._retries.refused(failures, now)
+        if plan.deletes:
+            self._retries.hasten(-errno.ENOSPC, now)
+        return failures
+
+    def _forget_refusals(self, looked_at: Keys, failures: Iterable[Failure]) -> None:
+        """Forget the refusal of every record that is as desired now."""
+        failed = {(failure.table, failure.key) for failure in failures}
+        taken = [
+            key
+            for key, _ in self._retries.items()
+            if key[1] in looked_at.get(key[0], ()) and key not in failed
+        ]
+        for key in taken:
+            self._retries.forget(key)
+        if failed or taken:
+            self._on_change()
+
+    async def _steer(self) -> None:
+        # Not before everything was planned once: the steering would forget what is not yet known.
+        complete = len(self._ready) == len(self._sources)
+        if self._steering is not None and complete and not self.paused and self._steering.waiting():
+            await self._steering.apply()
+
+    # --------------------------------------------------------------------------------------------- background
+
+    async def _background(self) -> None:
+        """Counters, and one slice of the comparison with what the dataplane really holds."""
+        now = self._clock()
+        if now >= self._stats_at:
+            self._stats_at = now + self._times.stats
+            self.stats = await self._dataplane.stats()
+        if not self._may_plan():
+            return
+        if self._audit is None and now >= self._audit_at:
+            tables = [table for index in sorted(self._ready) for table in self._sources[index].tables]
+            self._audit = Audit(self._dataplane, self._state.actual, tables)
+        if self._audit is None:
+            return
+        started = self._clock()
+        found = await self._audit.step()
+        step = self._clock() - started
+        self.figures.last_audit_step_seconds = step
+        self.figures.longest_audit_step_seconds = max(self.figures.longest_audit_step_seconds, step)
+        for table, key in found:
+            self._state.dirty[table].add(key)
+        if found:
+            self.figures.mended += len(found)
+            _log.warning("records differ from what was programmed: mending", records=len(found))
+        if self._audit.done:
+            self._audit = None
+            self.figures.audits += 1
+            self._audit_at = self._clock() + self._times.audit

@@ -1,0 +1,112 @@
+"""Where desired records come from. Each table has one source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from vpp_operator.api.problem import Owner, Problem
+from vpp_operator.dataplane.records import Table
+from vpp_operator.services.decode import DecodeError
+from vpp_operator.services.table import TABLES, ServiceTable
+
+__all__ = ["ServiceSource", "Source", "Update"]
+
+
+@dataclass(slots=True)
+class Update:
+    """The difference that came since the last one; a key is in one of the two at most.
+
+    ``versions``: resourceVersion by kind up to which objects are in it.
+    """
+
+    upserts: Mapping[Table, Mapping[bytes, bytes]]
+    deletes: Mapping[Table, Iterable[bytes]]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Desired records of some tables, kept up to date by whoever feeds the source."""
+
+    @property
+    def tables(self) -> Iterable[Table]:
+        """The tables whose records come from here only."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether everything has been listed: nothing is planned in the tables before."""
+        ...
+
+    def waiting(self) -> bool:
+        """Whether :meth:`take` has something to do."""
+        ...
+
+    def take(self) -> Update:
+        """Do a bounded amount of work (some ms); call again while :meth:`waiting`."""
+        ...
+
+    def owner_of(self, table: Table, key: bytes) -> Owner | None:
+        """Return the object that a record comes from."""
+        ...
+
+    def problems(self) -> Iterable[Problem]:
+        """Return what is wrong with the objects."""
+        ...
+
+
+class ServiceSource:
+    """Services and EndpointSlices. Both must have been listed before anything is programmed (kube-proxy)."""
+
+    tables = TABLES
+    KINDS = ("Service", "EndpointSlice")
+
+    def __init__(self, table: ServiceTable) -> None:
+        self._table = table
+        self._listed: set[str] = set()
+        self._versions: dict[str, str] = {}
+        self._dirty = False
+
+    def ready(self) -> bool:
+        """Whether both kinds have been listed."""
+        return len(self._listed) == len(self.KINDS)
+
+    def waiting(self) -> bool:
+        """Whether an event came since the last take."""
+        return self._dirty
+
+    def take(self) -> Update:
+        """Recompute what changed."""
+        self._dirty = False
+        changes = self._table.update()
+        return Update(changes.upserts, changes.deletes, dict(self._versions))
+
+    def owner_of(self, table: Table, key: bytes) -> Owner | None:
+        """Return the Service of a record."""
+        return self._table.owner_of(table, key)
+
+    def problems(self) -> list[Problem]:
+        """Return the problems of all Services and slices."""
+        return [
+            problem
+            for owner in sorted(self._table.owners_with_problems())
+            for problem in self._table.problems(owner)
+        ]
+
+    def total(self) -> int:
+        """Return the number of Services that are this node's to serve."""
+        return self._table.services()
+
+    def note(self, kind: str, resource_version: str, *, listed: bool = False) -> None:
+        """An event of ``kind`` came in, or its list is complete."""
+        if listed:
+            self._listed.add(kind)
+        self._versions[kind] = resource_version
+        self._dirty = True
+
+    def reject(self, kind: str, namespace: str, name: str, error: Exception) -> None:
+        """An object could not be decoded."""
+        if not isinstance(error, DecodeError):
+            error = DecodeError(Owner(kind, namespace, name), "object", f"{type(error).__name__}: {error}")
+        self._table.reject(error)
+        self._dirty = True
