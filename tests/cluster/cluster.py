@@ -241,9 +241,7 @@ class Cluster:
     def _nodes_problem(self) -> str:
         for node in self.nodes:
             if not node.place.daemon_runs("kubelet"):
-                raise ClusterError(
-                    f"kubelet on {node.name} ended:\n{process.tail('kubelet', node.place.directory)}"
-                )
+                raise ClusterError(node.place.end_of("kubelet"))
         items = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
         waiting = [node.name for node in self.nodes]
         for item in items:

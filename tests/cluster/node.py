@@ -176,9 +176,7 @@ class Node:
 
     def _containerd_problem(self) -> str:
         if not self.place.daemon_runs("containerd"):
-            raise ClusterError(
-                f"containerd on {self.name} ended:\n{process.tail('containerd', self.place.directory)}"
-            )
+            raise ClusterError(self.place.end_of("containerd"))
         try:
             self.place.run(*self._ctr(), "version")
         except ClusterError as error:
@@ -215,10 +213,7 @@ class Node:
         (cni / "10-pods.conflist").write_text(json.dumps(network, indent=2))
         (directory / "resolv.conf").write_text(f"nameserver {self.underlay.ipv4(1)}\n")
         user = f"system:node:{self.name}"
-        kubeconfig = self.control_plane.kubeconfig_for_user(
-            user, ["system:nodes"], file=f"kubelet-{self.name}"
-        )
-        (directory / "kubelet.kubeconfig").write_text(kubeconfig.read_text())
+        self.control_plane.kubeconfig_for_user(user, ["system:nodes"], file=f"kubelet-{self.name}")
         serving = self.control_plane.authority_files.issue(
             f"serving-{self.name}", user, ["system:nodes"], [self.name, *self.addresses]
         )
@@ -254,14 +249,10 @@ class Node:
         done = self.place.directory / "network-of"
         if done.exists() and done.read_text() == str(self.place.pid):
             return
-        self.place.sysctl(
-            ipv4__ip_forward="1", ipv6__conf__all__forwarding="1", ipv6__conf__default__forwarding="1"
-        )
+        self.place.forward()
         self.place.run("ip", "-batch", "-", stdin=pod_routes(others))
         for command, pods in zip(("iptables", "ip6tables"), POD_RANGES.split(","), strict=True):
-            self.place.run(
-                f"{command}-restore", stdin=firewall(pods, "ipv6" if command == "ip6tables" else "ipv4")
-            )
+            self.place.run(f"{command}-restore", stdin=firewall(pods))
         done.write_text(str(self.place.pid))
 
     def cgroup_directories(self) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +102,7 @@ class Place:
     def enter(self, *, network_only: bool = False) -> list[str]:
         """The words to put before a command so that it runs in the place."""
         if not self.pid:
-            raise ClusterError(
-                f"{self.name} does not run; start the cluster with `python -m tests.cluster up`"
-            )
+            raise ClusterError(f"{self.name} does not run; `python -m tests.cluster up` starts the cluster")
         spaces = ["--net"] if network_only else ["--net", "--uts", "--ipc", "--mount", "--pid"]
         return ["nsenter", f"--target={self.pid}", *spaces, "--"]
 
@@ -112,12 +110,14 @@ class Place:
         """Run a command in the place; returns its output."""
         return run([*self.enter(), *command], stdin=stdin, timeout=timeout)
 
-    def sysctl(self, **settings: str) -> None:
-        """Set values below /proc/sys/net; ``__`` in a name stands for ``/``."""
-        script = "".join(
-            f"echo {value} > /proc/sys/net/{name.replace('__', '/')}\n" for name, value in settings.items()
-        )
-        self.run("sh", "-e", stdin=script)
+    def sysctl(self, settings: Mapping[str, int]) -> None:
+        """Set values below /proc/sys/net."""
+        lines = [f"echo {value} > /proc/sys/net/{name}\n" for name, value in settings.items()]
+        self.run("sh", "-e", stdin="".join(lines))
+
+    def forward(self) -> None:
+        """Make the place a router for both families."""
+        self.sysctl({"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1, "ipv6/conf/default/forwarding": 1})
 
     def start(self, name: str, command: Sequence[object]) -> None:
         """Start a daemon in the place (also when a record of it exists: see ``daemon_runs``)."""

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def record(pid: int, path: Path) -> Recorded:
 
 def start(
     name: str,
-    command: Sequence[str | Path],
+    command: Iterable[object],
     directory: Path,
     *,
     mark: str,
