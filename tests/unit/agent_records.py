@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from hypothesis import strategies as st
+
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
     ConfigKey,

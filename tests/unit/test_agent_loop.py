@@ -1,4 +1,4 @@
-"""The loop: level-based, one thing's failure is that thing's alone, nothing goes before its source has listed."""
+"""The loop: level-based; a failure stays with its record; nothing goes before its source has listed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import copy
 import errno
 import ipaddress
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.agent_memory import MemoryDataplane
 from tests.unit.agent_records import Tables, add, record_sets
+
 from vpp_operator.agent.loop import Loop, LoopTimes
 from vpp_operator.agent.sources import Update
 from vpp_operator.api.problem import Owner, Problem
@@ -149,7 +151,7 @@ async def test_a_full_table_refuses_one_and_the_others_go_on_until_there_is_room
     await loop.turn()
     assert len(dataplane.batches) == batches, "no retry before its time"
 
-    kept = {key for key in dataplane.tables[Table.SERVICE]}
+    kept = set(dataplane.tables[Table.SERVICE])
     gone = int.from_bytes(min(kept), "little")
     source.set(merged(*(one_service(i) for i in (1, 2, 3) if i != gone)))
     for _ in range(8):
@@ -171,7 +173,7 @@ async def test_refusals_are_retried_with_growing_pauses() -> None:
         if len(dataplane.batches) > before:
             times.append(clock.now)
         clock.now += 0.5
-    pauses = [b - a for a, b in zip(times, times[1:], strict=False)]
+    pauses = [b - a for a, b in itertools.pairwise(times)]
     assert pauses == sorted(pauses) and pauses[0] <= 1.5 and pauses[-1] >= 16
     dataplane.capacity = {}
     clock.now += 61

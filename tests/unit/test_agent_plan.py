@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.agent_memory import MemoryDataplane
 from tests.unit.agent_records import Tables, record_sets
+
 from vpp_operator.agent.plan import Plan, acknowledge, add_keys, plan_all
 from vpp_operator.dataplane.protocol import Failure
 from vpp_operator.dataplane.records import KEY_SIZE, Table, digest

@@ -60,6 +60,8 @@ class ServiceSource:
 
     tables = TABLES
     KINDS = ("Service", "EndpointSlice")
+    # Services recomputed between two looks at the event loop.
+    SERVICES = 32
 
     def __init__(self, table: ServiceTable) -> None:
         self._table = table
@@ -72,13 +74,13 @@ class ServiceSource:
         return len(self._listed) == len(self.KINDS)
 
     def waiting(self) -> bool:
-        """Whether an event came since the last take."""
+        """Whether an event came since the last take, or that one did not get through."""
         return self._dirty
 
     def take(self) -> Update:
-        """Recompute what changed."""
-        self._dirty = False
-        changes = self._table.update()
+        """Recompute some of what changed."""
+        changes = self._table.update(self.SERVICES)
+        self._dirty = bool(self._table.pending)
         return Update(changes.upserts, changes.deletes, dict(self._versions))
 
     def owner_of(self, table: Table, key: bytes) -> Owner | None:
