@@ -69,6 +69,15 @@ def access(plane: ControlPlane, folder: Path, server: str = "") -> Access:
             "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}],
         },
     ]
+    _apply(plane, *documents)
+    token = folder / "token"
+    token.write_text(plane.token("default", ACCOUNT))
+    servers = ServerList(parse_servers(server or plane.server))
+    return Access(servers, plane.authority, TokenFile(token), "default")
+
+
+def administrator(plane: ControlPlane, folder: Path) -> Access:
+    """Return a way to the API server with all rights, for making objects quickly."""
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
