@@ -76,7 +76,7 @@ def create(api: client.CustomObjectsApi, kind: str, spec: Json) -> Json:
 
 def refused(error: pytest.ExceptionInfo[client.ApiException]) -> str:
     assert error.value.status in (400, 422), error.value.body
-    message = json.loads(error.value.body)["message"]
+    message = json.loads(error.value.body or "")["message"]
     assert isinstance(message, str)
     return message
 
@@ -319,7 +319,8 @@ def test_status_is_a_subresource_and_printed(
 
 
 def condition(**changes: Any) -> Json:
-    return STATUS.to_json()["conditions"][0] | changes
+    first: Json = STATUS.to_json()["conditions"][0]
+    return first | changes
 
 
 BAD_STATUS = {

@@ -152,7 +152,9 @@ def parse_address(text: object) -> Address:
         except (OSError, ValueError):
             pass
         octets = text.split(".")
-        if len(octets) == 4 and all(o.isascii() and o.isdigit() and int(o) <= 255 for o in octets):
+        if len(octets) == 4 and all(
+            len(o) < 16 and o.isascii() and o.isdigit() and int(o) <= 255 for o in octets
+        ):
             return Address(4, bytes(map(int, octets)) + PAD)
         raise ValueError(f"must be an IP address, found {_found(text)}")
     try:
@@ -390,7 +392,7 @@ def _endpoint(value: object, index: int, family: int) -> Endpoint | None:
         )
     conditions = entry.get("conditions")
     state = _NO_CONDITIONS
-    if conditions:
+    if conditions is not None:
         where = path + ".conditions."
         conditions = _object(entry, "conditions", path + ".")
         state = (
