@@ -22,7 +22,8 @@ __all__ = [
 ]
 
 DEFAULT_SNAT_RANGES: tuple[tuple[int, int], ...] = ((10000, 29999), (61000, 65535))
-"""Source ports of masqueraded flows: outside the node ports (30000-32767) and the kernel's ephemeral ports (32768-60999)."""
+"""Source ports of masqueraded flows: outside the node ports (30000-32767) and the kernel's ephemeral ports
+(32768-60999)."""
 
 _PORT_PROTOCOLS = (6, 17, 132)
 _MIN_MTU = 1280  # RFC 8200, section 5: what every IPv6 link carries
@@ -33,7 +34,8 @@ class NodeSpecError(ValueError):
 
 
 class Target(NamedTuple):
-    """Address, protocol and port. The address is packed (4 or 16 bytes): 100,000 of these are compared at each change."""
+    """Address, protocol and port. The address is packed (4 or 16 bytes): 100,000 of these are compared at
+    each change."""
 
     address: bytes
     protocol: int
@@ -57,18 +59,20 @@ class NodePort(NamedTuple):
 class NodeSpec:
     """Everything that decides which packets reach the dataplane.
 
-    Passing a Target too many costs a detour of the packets that match it, never their loss; one too few leaves a reply
-    untranslated. So ``endpoints`` holds all endpoints of programmed Services, on this node and on others.
+    Passing a Target too many costs a detour of the packets that match it, never their loss; one too few
+    leaves a reply untranslated. So ``endpoints`` holds all endpoints of programmed Services, on this node and
+    on others.
     """
 
     addresses: tuple[IpAddress, ...]
-    """The node's addresses; the first of each family is the source of what the node itself sends to Services. A family
-    without an address here is not served."""
+    """The node's addresses; the first of each family is the source of what the node itself sends to Services.
+    A family without an address here is not served."""
     service_cidrs: frozenset[IpNetwork]
     """Service ranges. Beside another service proxy: the ClusterIPs that are ours, as /32 and /128."""
     pod_cidrs: frozenset[IpNetwork] = frozenset()
-    """Pods of this node: the clients whose flows to a ClusterIP are not masqueraded (kube-proxy's local-traffic detector).
-    Empty in a family: not known, so replies of endpoints are taken in whatever client they are for."""
+    """Pods of this node: the clients whose flows to a ClusterIP are not masqueraded (kube-proxy's
+    local-traffic detector). Empty in a family: not known, so replies of endpoints are taken in whatever
+    client they are for."""
     node_ports: frozenset[NodePort] = frozenset()
     """Allocated node ports, and only these: another listener in the node-port range is not disturbed."""
     external: frozenset[Target] = frozenset()
@@ -128,7 +132,9 @@ def _validate_ranges(ranges: Iterable[tuple[int, int]]) -> None:
 
 def _validate_port(field: str, protocol: int, port: int) -> None:
     if protocol not in _PORT_PROTOCOLS:
-        raise NodeSpecError(f"{field}: protocol {protocol} has no ports here; TCP 6, UDP 17 and SCTP 132 have")
+        raise NodeSpecError(
+            f"{field}: protocol {protocol} has no ports here; TCP 6, UDP 17 and SCTP 132 have"
+        )
     if not 0 < port <= 65535:
         raise NodeSpecError(f"{field}: port {port} is not within 1..65535")
 
@@ -136,7 +142,9 @@ def _validate_port(field: str, protocol: int, port: int) -> None:
 def _validate_targets(field: str, targets: Iterable[Target]) -> None:
     for target in targets:
         if len(target.address) not in (4, 16):
-            raise NodeSpecError(f"{field}: an address of {len(target.address)} bytes; IPv4 has 4, IPv6 has 16")
+            raise NodeSpecError(
+                f"{field}: an address of {len(target.address)} bytes; IPv4 has 4, IPv6 has 16"
+            )
         if not (0 < target.port <= 65535 and target.protocol in _PORT_PROTOCOLS):
             _validate_port(field, target.protocol, target.port)
 
@@ -146,7 +154,8 @@ class Finding:
     """Something about the node that limits or hinders the dataplane."""
 
     condition: str
-    """Condition type of the Dataplane it belongs to, e.g. ``OtherProxyPresent``, ``NetworkPolicyLimited``, ``Degraded``."""
+    """Condition type of the Dataplane it belongs to, e.g. ``OtherProxyPresent``, ``NetworkPolicyLimited``,
+    ``Degraded``."""
     reason: str
     """One CamelCase word."""
     message: str

@@ -1,0 +1,232 @@
+"""Bringing a node to its desired state in steps, each written to the journal before it is made; and undoing
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from vpp_operator.node import firewall, netlink, nft
+from vpp_operator.node.journal import DEFAULT_JOURNAL, Entry, Journal, NodeNetworkError
+from vpp_operator.node.ruleset import SETS, load, updates
+from vpp_operator.node.spec import Finding, NodeSpec
+from vpp_operator.node.state import (
+    OWNER,
+    Action,
+    AddRoute,
+    AddRule,
+    DelLink,
+    DelRoute,
+    DelRule,
+    Element,
+    Kernel,
+    MakeLink,
+    SetElements,
+    Steering,
+    plan_network,
+    plan_undo,
+    steering_state,
+)
+
+__all__ = ["Applied", "NodeNetwork", "NodeNetworkError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply or undo did: a line for each step, none when all was as it should be."""
+
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    text: str
+    run: Callable[[], object]
+    entry: Entry | None = None
+
+
+@dataclass(slots=True)
+class _Held:
+    """What the node holds, as read or as last applied."""
+
+    kernel: Kernel
+    table: str
+    sets: dict[str, nft.SetContent] = field(default_factory=dict)
+    closed: tuple[firewall.Firewall, ...] = ()
+    """FORWARD chains that do not accept the host link yet."""
+
+
+def set_changes(
+    desired: Mapping[str, frozenset[Element]], held: Mapping[str, nft.SetContent]
+) -> list[SetElements]:
+    """Return what turns the held sets into the desired ones; sets that are the same object are not
+    compared."""
+    changes = []
+    for name in SETS:
+        want = desired.get(name, frozenset())
+        have = held.get(name, nft.SetContent())
+        if want is have.elements or SETS[name].dynamic:
+            continue
+        add, remove = want - have.elements, have.elements - want
+        if add or remove:
+            changes.append(SetElements(name, add, remove, add & have.lingering))
+    return changes
+
+
+class NodeNetwork:
+    """The node's network as the dataplane needs it, in the network namespace of the calling thread. All
+    methods block.
+
+    ``on_step`` is called with each step's text before it is made.
+    """
+
+    def __init__(self, journal: Path = DEFAULT_JOURNAL, on_step: Callable[[str], None] | None = None) -> None:
+        self._journal = Journal(journal)
+        self._on_step = on_step or (lambda text: None)
+        self._held: _Held | None = None
+        self._mtu = 0
+
+    def apply(self, spec: NodeSpec, *, verify: bool = False) -> Applied:
+        """Bring the node to ``spec`` and return the steps taken.
+
+        The first call, and each with ``verify``, reads back what the kernel holds; the others compare with
+        what was applied last. Errors: :class:`NodeSpecError` (nothing was touched),
+        :class:`NodeNetworkError`.
+        """
+        spec.validate()
+        with self._journal.locked():
+            if verify or self._held is None:
+                self._held = self._read(spec)
+            held = self._held
+            desired = steering_state(spec, spec.mtu or self._mtu)
+            changes = set_changes(desired.sets, held.sets)
+            steps = self._plan(desired, held, changes)
+            if not steps:
+                return Applied(())
+            # Until all steps are made, nobody knows what the node holds.
+            self._held = None
+            self._carry_out(steps)
+            self._held = _after(desired, held, changes)
+            return Applied(tuple(step.text for step in steps))
+
+    def plan(self, spec: NodeSpec) -> tuple[str, ...]:
+        """Read back what the kernel holds and return the steps that an apply would take."""
+        spec.validate()
+        held = self._read(spec)
+        desired = steering_state(spec, spec.mtu or self._mtu)
+        return tuple(step.text for step in self._plan(desired, held, set_changes(desired.sets, held.sets)))
+
+    def check(self, spec: NodeSpec) -> list[Finding]:
+        """Return what differs from ``spec`` on the node, without touching it."""
+        try:
+            steps = self.plan(spec)
+        except NodeNetworkError as exc:
+            return [Finding("Degraded", "SteeringUnreadable", str(exc), "see the message; the agent retries")]
+        if not steps:
+            return []
+        shown = "; ".join(steps[:5]) + (f"; and {len(steps) - 5} more" if len(steps) > 5 else "")
+        message = f"the node's network differs from what was programmed. Missing: {shown}"
+        remedy = "the agent mends it; if it comes back, find out what else changes rules on this node"
+        return [Finding("Degraded", "SteeringDiffers", message, remedy)]
+
+    def undo(self) -> Applied:
+        """Remove all that is ours and put back what was changed, whatever state a crash left. Undoing twice
+        does no harm."""
+        with self._journal.locked():
+            self._held = None
+            steps: list[_Step] = []
+            if nft.table_state() != "absent":
+                steps.append(_Step("remove nftables table", nft.delete_table))
+            with netlink.connection() as ip:
+                actions = plan_undo(netlink.read_kernel(ip))
+            steps += [self._action(action) for action in actions]
+            named = {firewall.Firewall(e.name) for e in self._journal.entries() if e.kind == "forward"}
+            steps += [
+                _Step(f"remove accept rules of {f.command}", partial(firewall.delete, f))
+                for f in sorted(named | set(firewall.firewalls()))
+                if f.tool is not None and firewall.present(f)
+            ]
+            self._carry_out(steps)
+            self._journal.keep("setting")
+            return Applied(tuple(step.text for step in steps))
+
+    def _read(self, spec: NodeSpec) -> _Held:
+        with netlink.connection() as ip:
+            kernel = netlink.read_kernel(ip)
+            if not spec.mtu:
+                self._mtu = netlink.uplink_mtu(ip, spec.addresses)
+        state = nft.table_state()
+        sets: dict[str, nft.SetContent] = {}
+        if state == "intact":
+            sets = {name: nft.read_set(name) for name, s in SETS.items() if not s.dynamic}
+        closed = tuple(f for f in firewall.firewalls() if not firewall.accepts(f))
+        return _Held(kernel, state, sets, closed)
+
+    def _plan(self, desired: Steering, held: _Held, changes: Sequence[SetElements]) -> list[_Step]:
+        steps = [
+            _Step(
+                f"accept {f.command} FORWARD of the host link",
+                partial(firewall.insert, f),
+                Entry("forward", f.command),
+            )
+            for f in held.closed
+        ]
+        network = plan_network(desired, held.kernel)
+        steps += [self._action(a) for a in network]
+        table = Entry("nftables", "vpp-operator")
+        if held.table != "intact":
+            scripts = load(dict(desired.sets))
+            texts = ["load nftables table", *("fill nftables sets" for _ in scripts[1:])]
+        else:
+            scripts = updates(changes)
+            shown = ", ".join(f"{c.name} +{len(c.add)} -{len(c.remove)}" for c in changes)
+            texts = [f"update nftables sets: {shown}"] * len(scripts)
+        steps += [
+            _Step(text, partial(nft.run, script), table) for text, script in zip(texts, scripts, strict=True)
+        ]
+        return steps
+
+    def _action(self, action: Action) -> _Step:
+        def run() -> None:
+            with netlink.connection() as ip:
+                netlink.perform(ip, action)
+
+        return _Step(netlink.describe(action), run, _entry(action))
+
+    def _carry_out(self, steps: list[_Step]) -> None:
+        for step in steps:
+            if step.entry is not None:
+                self._journal.record(step.entry)
+            self._on_step(step.text)
+            step.run()
+
+
+def _after(desired: Steering, held: _Held, changes: Sequence[SetElements]) -> _Held:
+    """Return what the node holds once all steps are made."""
+    changed = {change.name: change for change in changes}
+    sets = {}
+    for name, elements in desired.sets.items():
+        lingering = held.sets.get(name, nft.SetContent()).lingering
+        if (change := changed.get(name)) and SETS[name].lingers:
+            lingering = (lingering - change.add) | change.remove
+        sets[name] = nft.SetContent(elements, lingering)
+    foreign = frozenset(r for r in held.kernel.rules if r.protocol != OWNER and r.priority != 0)
+    kernel = replace(held.kernel, link=desired.link, rules=desired.rules | foreign, routes=desired.routes)
+    return _Held(kernel, "intact", sets)
+
+
+def _entry(action: Action) -> Entry | None:
+    match action:
+        case MakeLink():
+            return Entry("link", "vpp0")
+        case AddRule(rule):
+            return Entry("rule", str(rule))
+        case AddRoute(route):
+            return Entry("routes", f"IPv{route.family} table {route.table}")
+        case DelRule(rule) if rule.priority == 0:
+            return Entry("moved", str(rule), "0")
+        case DelRule() | DelRoute() | DelLink():
+            return None
+    return None

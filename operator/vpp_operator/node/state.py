@@ -1,0 +1,302 @@
+"""NodeSpec -> what the kernel is to hold: link, rules, routes, sets. Pure, and so is the difference to what
+it holds."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vpp_operator.node.spec import IpNetwork, NodePort, NodeSpec, NodeSpecError, Target
+
+__all__ = [
+    "Action",
+    "AddRoute",
+    "AddRule",
+    "DelRoute",
+    "DelRule",
+    "HostLink",
+    "Kernel",
+    "MakeLink",
+    "Route",
+    "Rule",
+    "SetElements",
+    "Steering",
+    "plan_network",
+    "plan_undo",
+    "steering_state",
+]
+
+HOST_LINK = "vpp0"
+ENGINE_LINK = "vpp1"
+HOST_MAC = "02:76:70:70:00:01"
+GATEWAY_MAC = "02:76:70:70:00:02"
+"""Where the host sends packets for the dataplane. Not the MAC of vpp1: the kernel drops them there as another
+host's, so that only the engine's packet socket takes them."""
+ENGINE_MAC = "02:76:70:70:00:03"
+GATEWAYS = {4: "169.254.118.1", 6: "fe80::76:70ff:fe70:2"}
+"""On-link next hops with static neighbours; nothing answers for them and no interface carries them."""
+
+TABLE_MARKED = 7071
+TABLE_SERVICES = 7072
+TABLE_LOCAL = 255
+OWNER = 118
+"""Routing protocol number on every rule and route of ours (unassigned in iproute2's rt_protos): tells them
+from others'."""
+KERNEL = 2
+MARK = 0x2000
+"""The one bit of the packet mark that is used. Bits 14 and 15 are Kubernetes', 8-11 and 16-31 those of
+CNIs."""
+
+PREF_RETURNED_LOCAL = 1
+PREF_RETURNED = 2
+PREF_MARKED = 3
+PREF_LOCAL = 4
+PREF_SERVICES = 5
+PREF_END = 6
+"""All below what other software uses, so that moving the local table to 4 lets nothing else come before
+it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Rule:
+    """A policy routing rule: what it selects (interface, mark) and where it leads (a table, another rule, or
+    nowhere)."""
+
+    family: int
+    priority: int
+    table: int = 0
+    iifname: str = ""
+    mark: int = 0
+    goto: int = 0
+    protocol: int = OWNER
+
+    def __str__(self) -> str:
+        select = f" iif {self.iifname}" if self.iifname else ""
+        select += f" fwmark {self.mark:#x}/{self.mark:#x}" if self.mark else ""
+        action = f"goto {self.goto}" if self.goto else f"lookup {self.table}" if self.table else "nop"
+        return f"IPv{self.family} rule {self.priority}:{select} {action}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Route:
+    """A route through the host link, with the source address that the node itself uses on it."""
+
+    family: int
+    table: int
+    destination: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"IPv{self.family} route {self.destination} in table {self.table} src {self.source}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostLink:
+    """The veth pair with what was set on it. ``families``: those whose gateway has its neighbour entry."""
+
+    mtu: int
+    families: frozenset[int]
+    settings: bool = True
+    """IPv4 settings, MAC addresses, no IPv6 address generation, both ends up: as they must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What the node holds of ours, and the rules for the local table whoever made them."""
+
+    link: HostLink | None
+    rules: frozenset[Rule] = frozenset()
+    routes: frozenset[Route] = frozenset()
+
+
+Element = Target | NodePort | bytes | tuple[int, int] | IpNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """Desired state. Sets by name: see ``ruleset.py``."""
+
+    link: HostLink
+    rules: frozenset[Rule]
+    routes: frozenset[Route]
+    sets: Mapping[str, frozenset[Element]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLink:
+    """Create the veth pair, or bring it to the desired settings."""
+
+    link: HostLink
+    create: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DelLink:
+    """Remove the veth pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRule:
+    """Add a rule."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class DelRule:
+    """Delete a rule."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Add a route, replacing one with the same destination."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class DelRoute:
+    """Delete a route."""
+
+    route: Route
+
+
+Action = MakeLink | DelLink | AddRule | DelRule | AddRoute | DelRoute
+
+
+@dataclass(frozen=True, slots=True)
+class SetElements:
+    """Change of one nftables set. ``lingering``: elements of ``add`` that still run out, of an earlier
+    removal."""
+
+    name: str
+    add: frozenset[Element]
+    remove: frozenset[Element]
+    lingering: frozenset[Element] = frozenset()
+
+
+def _rules(family: int) -> Iterable[Rule]:
+    yield Rule(family, PREF_RETURNED_LOCAL, table=TABLE_LOCAL, iifname=HOST_LINK)
+    # Past the rules that lead into the dataplane, to all that the node has: main, and a CNI's own rules.
+    yield Rule(family, PREF_RETURNED, iifname=HOST_LINK, goto=PREF_END)
+    yield Rule(family, PREF_MARKED, table=TABLE_MARKED, mark=MARK)
+    yield Rule(family, PREF_LOCAL, table=TABLE_LOCAL)
+    yield Rule(family, PREF_SERVICES, table=TABLE_SERVICES)
+    yield Rule(family, PREF_END)
+
+
+def _networks(networks: Iterable[IpNetwork], family: int) -> list[IpNetwork]:
+    if family == 4:
+        return list(ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network)))
+    return list(ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network)))
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if merged and merged[-1][1] + 1 == low:
+            merged[-1] = (merged[-1][0], high)
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def steering_state(spec: NodeSpec, mtu: int) -> Steering:
+    """Return what the node is to hold for ``spec``; ``mtu`` in bytes for the host link.
+
+    Errors: :class:`NodeSpecError` when a field is wrong.
+    """
+    spec.validate()
+    families = spec.families()
+    rules = frozenset(rule for family in families for rule in _rules(family))
+    routes: set[Route] = set()
+    sets: dict[str, frozenset[Element]] = {
+        "node_ports": frozenset(spec.node_ports),
+        "snat_ports": frozenset(_merged(spec.snat_ranges)),
+    }
+    for family in (4, 6):
+        size = 4 if family == 4 else 16
+        served = family in families
+        source = str(spec.source(family))
+        services = _networks(spec.service_cidrs, family) if served else []
+        external = frozenset(t for t in spec.external if len(t.address) == size) if served else frozenset()
+        foreign = [ipaddress.ip_network(a) for a in {t.address for t in external}]
+        everywhere = ipaddress.ip_network("0.0.0.0/0" if family == 4 else "::/0")
+        if served:
+            routes.add(Route(family, TABLE_MARKED, "default", source))
+            routes.update(
+                Route(family, TABLE_SERVICES, str(network), source)
+                for network in _networks([*services, *foreign], family)
+            )
+        snat = [a.packed for a in spec.snat_addresses if a.version == family]
+        if not snat and (own := spec.source(family)) is not None:
+            snat = [own.packed]
+        sets[f"services{family}"] = frozenset(services)
+        sets[f"pods{family}"] = frozenset(_networks(spec.pod_cidrs, family) or [everywhere])
+        sets[f"snat{family}"] = frozenset(snat)
+        sets[f"external{family}"] = external
+        sets[f"endpoints{family}"] = (
+            frozenset(t for t in spec.endpoints if len(t.address) == size) if served else frozenset()
+        )
+    if not mtu:
+        raise NodeSpecError(f"mtu: no interface holds {spec.addresses[0]}; give the MTU or a local address")
+    return Steering(HostLink(mtu, frozenset(families)), rules, frozenset(routes), sets)
+
+
+def _is_foreign_local(rule: Rule) -> bool:
+    return rule.protocol != OWNER and rule.table == TABLE_LOCAL and not rule.iifname and not rule.mark
+
+
+def plan_network(desired: Steering, actual: Kernel) -> list[Action]:
+    """Return what brings link, routes and rules from ``actual`` to ``desired``: the new in place before the
+    old goes."""
+    actions: list[Action] = []
+    if actual.link != desired.link:
+        actions.append(MakeLink(desired.link, create=actual.link is None))
+    # A new link has none of the old one's routes, whatever was read before.
+    present = frozenset[Route]() if actual.link is None else actual.routes
+    actions += [AddRoute(r) for r in sorted(desired.routes - present)]
+    # The end of the detour before the rule that jumps to it, the local table's new place before the old one
+    # goes.
+    actions += [
+        AddRule(r) for r in sorted(desired.rules - actual.rules, key=lambda r: (-r.priority, r.family))
+    ]
+    own = [r for r in actual.rules if r.protocol == OWNER]
+    moved = {r.family for r in desired.rules}
+    stale = [r for r in own if r not in desired.rules]
+    stale += [r for r in actual.rules if _is_foreign_local(r) and r.priority == 0 and r.family in moved]
+    restore = {r.family for r in own} - moved
+    actions += _restore_local(actual, restore)
+    actions += [DelRule(r) for r in sorted(stale)]
+    replaced = {(r.family, r.table, r.destination) for r in desired.routes}
+    actions += [
+        DelRoute(r)
+        for r in sorted(present - desired.routes)
+        if (r.family, r.table, r.destination) not in replaced
+    ]
+    return actions
+
+
+def _restore_local(actual: Kernel, families: Iterable[int]) -> list[Action]:
+    kept = {r.family for r in actual.rules if _is_foreign_local(r)}
+    return [
+        AddRule(Rule(family, 0, table=TABLE_LOCAL, protocol=KERNEL))
+        for family in sorted(set(families) - kept)
+    ]
+
+
+def plan_undo(actual: Kernel) -> list[Action]:
+    """Return what removes all of ours: the local table is back in its place before anything goes."""
+    own = sorted(r for r in actual.rules if r.protocol == OWNER)
+    actions = _restore_local(actual, {r.family for r in own if r.priority == PREF_LOCAL})
+    # Those that lead into the dataplane go first.
+    first = (PREF_SERVICES, PREF_MARKED)
+    actions += [DelRule(r) for r in own if r.priority in first]
+    actions += [DelRule(r) for r in own if r.priority not in first]
+    actions += [DelRoute(r) for r in sorted(actual.routes)]
+    if actual.link is not None:
+        actions.append(DelLink())
+    return actions
