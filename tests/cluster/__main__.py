@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 
-from tests.cluster import images, parts
+from tests.cluster import debian, images, parts
 from tests.cluster.cluster import DEFAULT_NAME, Cluster
-from tests.cluster.progress import ClusterError, fail, say
+from tests.cluster.progress import ClusterError, fail, say, step
 
 
 def main(arguments: list[str]) -> int:
@@ -16,6 +17,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description="The test cluster.")
     parser.add_argument("--name", default=DEFAULT_NAME, help="name of the cluster (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("packages", help="install the Debian packages that are missing")
+    command = commands.add_parser("step", help="run a command between two lines that say what and how long")
+    command.add_argument("text")
+    command.add_argument("words", nargs=argparse.REMAINDER)
     command = commands.add_parser("parts", help="build the Kubernetes parts into the cache")
     command.add_argument("words", nargs="*", metavar="PART", help=f"some of: {' '.join(parts.PARTS)}")
     commands.add_parser("images", help="build the product's images into the cache")
@@ -46,6 +51,10 @@ def main(arguments: list[str]) -> int:
 def run_command(cluster: Cluster, options: argparse.Namespace) -> int:
     """Run the chosen command on the cluster."""
     match options.command:
+        case "packages":
+            debian.ensure()
+        case "step":
+            return timed(options.text, options.words)
         case "parts":
             parts.ensure(options.words)
         case "images":
@@ -70,6 +79,18 @@ def run_command(cluster: Cluster, options: argparse.Namespace) -> int:
             become([*cluster.node(options.node).place.enter(), *options.words])
         case "exec-outside":
             become([*cluster.outside.enter(), *options.words])
+    return 0
+
+
+def timed(text: str, command: list[str]) -> int:
+    """Run a command as a step; returns its exit status."""
+    try:
+        with step(text):
+            subprocess.run(command, check=True)
+    except subprocess.CalledProcessError as error:
+        return error.returncode if error.returncode > 0 else 1
+    except OSError as error:
+        raise ClusterError(f"{command[0]}: {error.strerror}") from error
     return 0
 
 

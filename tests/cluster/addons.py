@@ -10,6 +10,7 @@ from tests.cluster.controlplane import ControlPlane
 from tests.cluster.node import CLUSTER_DNS
 from tests.cluster.progress import wait_for
 
+DNS_IMAGE = "docker.io/vpp-operator/coredns:1"
 _COREFILE = """.:53 {
     errors
     health {
@@ -80,7 +81,7 @@ def _dns(plane: ControlPlane) -> list[_Object]:
     environment = {"KUBERNETES_SERVICE_HOST": plane.address, "KUBERNETES_SERVICE_PORT": str(plane.port)}
     container = {
         "name": "coredns",
-        "image": "docker.io/vpp-operator/coredns:1",
+        "image": DNS_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "args": ["-conf", "/etc/coredns/Corefile"],
         "env": [{"name": name, "value": value} for name, value in environment.items()],

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import buildah, parts
+from tests.cluster.addons import DNS_IMAGE
+from tests.cluster.node import PAUSE_IMAGE
 from tests.cluster.paths import PACKAGE, REPOSITORY, cache_directory
 from tests.cluster.progress import ClusterError, run, say, step
 
@@ -18,20 +20,19 @@ _LEFT_OUT = {"build", "__pycache__", ".mypy_cache", ".ruff_cache"}
 
 @dataclass(frozen=True)
 class Image:
-    """An image to build: Dockerfile and inputs relative to the repository; what lies elsewhere comes by
-    ``command``."""
+    """An image to build: paths of the repository for its context, and a static binary to put beside."""
 
     short: str
     dockerfile: str
     inputs: tuple[str, ...] = ()
-    command: str = ""
+    binary: str = ""
     base: bool = False
-    tag: str = ""
+    foreign_name: str = ""
 
     @property
     def name(self) -> str:
-        """Full name: without a registry containerd (as Docker) takes docker.io."""
-        return f"docker.io/vpp-operator/{self.short}:{self.tag or version()}"
+        """Full name: without a registry, containerd takes docker.io as Docker does."""
+        return self.foreign_name or f"docker.io/vpp-operator/{self.short}:{version()}"
 
 
 def version() -> str:
@@ -45,10 +46,13 @@ PRODUCT = (
     Image("operator", "images/operator/Dockerfile", inputs=_PYTHON, base=True),
     Image("embedded", "images/embedded/Dockerfile", inputs=("vpp-plugins", "images/embedded"), base=True),
 )
+# The examples name the public agnhost image; here the same program comes under the same name.
+AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+_OWN = "tests/cluster/images"
 CLUSTER = (
-    Image("pause", "tests/cluster/images/pause/Dockerfile", command="pause", tag="1"),
-    Image("agnhost", "tests/cluster/images/agnhost/Dockerfile", command="agnhost", tag="1"),
-    Image("coredns", "tests/cluster/images/coredns/Dockerfile", command="coredns", tag="1"),
+    Image("pause", f"{_OWN}/pause/Dockerfile", binary="pause", foreign_name=PAUSE_IMAGE),
+    Image("coredns", f"{_OWN}/coredns/Dockerfile", binary="coredns", foreign_name=DNS_IMAGE),
+    Image("agnhost", f"{_OWN}/agnhost/Dockerfile", binary="agnhost", base=True, foreign_name=AGNHOST),
 )
 
 
@@ -67,8 +71,8 @@ def _ensure(image: Image) -> Path:
         context = Path(scratch)
         for source in image.inputs:
             _copy(REPOSITORY / source, context / source)
-        if image.command:
-            _provide(image.command, context / image.command)
+        if image.binary:
+            _provide(image.binary, context / image.binary)
         shutil.copy(dockerfile, context / "Dockerfile")
         files = [path for path in context.rglob("*") if path.is_file()]
         base = buildah.base_image() if image.base else ""
