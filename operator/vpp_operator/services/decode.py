@@ -7,6 +7,7 @@ The API server has validated what comes in here; a decoder that meets something 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping
 from typing import Any, Final
@@ -50,6 +51,7 @@ DEFAULT_AFFINITY_SECONDS: Final = 10800
 PROTOCOLS: Final[Mapping[str, Protocol]] = {p.name: p for p in Protocol}
 FAMILIES: Final[Mapping[str, int]] = {"IPv4": 4, "IPv6": 6, "FQDN": 0}
 PAD: Final = bytes(12)
+_SLOPPY_OCTET: Final = re.compile(r"0{0,9}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])")
 
 Json = Mapping[str, Any]
 
@@ -152,9 +154,7 @@ def parse_address(text: object) -> Address:
         except (OSError, ValueError):
             pass
         octets = text.split(".")
-        if len(octets) == 4 and all(
-            len(o) < 16 and o.isascii() and o.isdigit() and int(o) <= 255 for o in octets
-        ):
+        if len(octets) == 4 and all(map(_SLOPPY_OCTET.fullmatch, octets)):
             return Address(4, bytes(map(int, octets)) + PAD)
         raise ValueError(f"must be an IP address, found {_found(text)}")
     try:
