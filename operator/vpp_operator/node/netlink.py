@@ -119,7 +119,7 @@ def _read_link(ip: IPRoute) -> HostLink | None:
         return None
     if not _is_veth_pair(host, engine):
         raise NodeNetworkError(
-            f"interface {HOST_LINK} exists and is no veth pair with {ENGINE_LINK}: not ours; rename or remove it"
+            f"interface {HOST_LINK} exists and is no veth pair with {ENGINE_LINK}; it is not ours: rename it"
         )
     assert engine is not None
     ipv4 = host.get_nested("IFLA_AF_SPEC", "AF_INET") or {}
