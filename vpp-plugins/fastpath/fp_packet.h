@@ -4,8 +4,7 @@
 #ifndef FP_PACKET_H
 #define FP_PACKET_H
 
-#include <stdint.h>
-#include <string.h>
+#include "fp_hash.h"
 
 enum fp_csum_state
 {
@@ -25,102 +24,84 @@ enum fp_gso_type /* numbers of virtio-net's gso_type, ECN bit removed */
 
 enum fp_packet_flag
 {
-  FP_PACKET_KEEP_TTL = 1, /* the host's own forwarding decrements TTL or hop limit, and answers when it runs out */
+  FP_PACKET_KEEP_TTL = 1,  /* the host's own forwarding decrements TTL or hop limit, and answers when it runs out */
+  FP_PACKET_IP_VALID = 2, /* the host has verified the IPv4 header checksum */
 };
 
 enum fp_action
 {
   FP_FORWARD = 0, /* send on by the host's forwarding: rewritten, or untouched if it is not ours */
   FP_HOLD = 1,	  /* a fragment before its first one: keep it until fp_fragments_ready names its cookie */
-  FP_DROP = 2,	  /* free it; `reason` says why, and is counted */
+  FP_DROP = 2,	  /* free it; `reason` says why */
   FP_REPLY = 3,	  /* an ICMP error stands in its place: contiguous == length, send it by the host's forwarding */
 };
 
-enum fp_path
+enum fp_way
 {
-  FP_PATH_PASS = 0,    /* not ours, untouched */
-  FP_PATH_FORWARD = 1, /* client to endpoint, known flow */
-  FP_PATH_REVERSE = 2, /* endpoint to client, known flow */
-  FP_PATH_NEW = 3,     /* first packet of a flow */
-  FP_PATH_ICMP = 4,    /* ICMP error about a known flow */
-  FP_PATH_FRAGMENT = 5,	/* later fragment of a known datagram */
-  FP_PATH_NONE = 6,    /* dropped, held or answered */
+  FP_WAY_PASS = 0,     /* not ours, untouched */
+  FP_WAY_FORWARD = 1,  /* client to endpoint */
+  FP_WAY_REVERSE = 2,  /* endpoint to client */
+  FP_WAY_NONE = 3,     /* dropped, held or answered */
 };
 
 /* Lengths in bytes. Offsets of a partial checksum count from l3. */
 typedef struct
 {
-  uint8_t *l3;		/* first byte of the IP header */
-  uint32_t contiguous;	/* readable bytes at l3 */
-  uint32_t length;	/* whole packet from l3 on, more than `contiguous` if it is chained (GSO) */
-  uint32_t headroom;	/* writable bytes before l3 */
-  uint32_t room;	/* writable bytes from l3 on, >= contiguous: an ICMP error is built there */
-  uint32_t vrf;		/* VRF table id */
-  uint32_t mtu;		/* of the way out; 0: not checked */
-  uint8_t ingress;	/* FP_CLASS_* of the source, or FP_CLASS_UNKNOWN: taken from the source address */
-  uint8_t csum;		/* enum fp_csum_state */
-  uint8_t gso_type;	/* enum fp_gso_type */
-  uint8_t flags;	/* enum fp_packet_flag */
-  uint16_t csum_start;	/* if partial: where summing starts */
-  uint16_t csum_offset; /* if partial: the field, from csum_start on */
-  uint16_t gso_size;	/* payload bytes of one segment */
-  uint64_t cookie;	/* the host's own */
+  u8 *l3;		/* first byte of the IP header */
+  u32 contiguous;	/* readable bytes at l3 */
+  u32 length;	/* whole packet from l3 on, more than `contiguous` if it is chained (GSO) */
+  u32 headroom;	/* writable bytes before l3 */
+  u32 room;	/* writable bytes from l3 on, >= contiguous: an ICMP error is built there */
+  u32 vrf;		/* VRF table id */
+  u32 mtu;		/* of the way out; 0: not checked */
+  u8 ingress;	/* FP_CLASS_POD or FP_CLASS_HOST if the host knows it; else by the source address */
+  u8 csum;		/* enum fp_csum_state */
+  u8 gso_type;	/* enum fp_gso_type */
+  u8 flags;	/* enum fp_packet_flag */
+  u16 csum_start;	/* if partial: where summing starts */
+  u16 csum_offset; /* if partial: the field, from csum_start on */
+  u16 gso_size;	/* payload bytes of one segment */
+  u64 cookie;	/* the host's own */
 } fp_packet_t;
 
 typedef struct
 {
-  uint8_t action; /* enum fp_action */
-  uint8_t reason; /* enum fp_drop of fp_counters.h if action is FP_DROP, else 0 */
-  uint8_t path;	  /* enum fp_path */
+  u8 action; /* enum fp_action */
+  u8 reason; /* enum fp_drop of fp_counters.h if it is FP_DROP or FP_REPLY, else 0 */
+  u8 way;    /* enum fp_way */
 } fp_verdict_t;
 
 /* Packet bytes have no alignment: they are read and written through memcpy. Values keep network order in memory, so
  * a 16-bit value read from a packet can be compared with one in a key, but is no number before fp_net16. */
-static inline uint16_t
-fp_read16 (const void *p)
+FP_INLINE u16
+fp_load16 (const void *p)
 {
-  uint16_t v;
+  u16 v;
   memcpy (&v, p, sizeof (v));
   return v;
 }
 
-static inline uint32_t
-fp_read32 (const void *p)
-{
-  uint32_t v;
-  memcpy (&v, p, sizeof (v));
-  return v;
-}
-
-static inline uint64_t
-fp_read64 (const void *p)
-{
-  uint64_t v;
-  memcpy (&v, p, sizeof (v));
-  return v;
-}
-
-static inline void
-fp_write16 (void *p, uint16_t v)
+FP_INLINE void
+fp_store16 (void *p, u16 v)
 {
   memcpy (p, &v, sizeof (v));
 }
 
-static inline void
-fp_write32 (void *p, uint32_t v)
+FP_INLINE void
+fp_store32 (void *p, u32 v)
 {
   memcpy (p, &v, sizeof (v));
 }
 
 /* Between network order and a number, either way. */
-static inline uint16_t
-fp_net16 (uint16_t v)
+FP_INLINE u16
+fp_net16 (u16 v)
 {
   return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap16 (v) : v;
 }
 
-static inline uint32_t
-fp_net32 (uint32_t v)
+FP_INLINE u32
+fp_net32 (u32 v)
 {
   return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap32 (v) : v;
 }

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The Service kernel: a vector of packets through sessions, frontends and what else an address may be. Stages run over a batch each:
+ * parse and hash, bring buckets, bring records, rewrite; so that the cache misses of a batch overlap.
+ *
+ * Every packet counts as PACKETS and as one of PASSED, FORWARD, REVERSE, FRAGMENT_HELD or a drop reason; an ICMP error sent in its
+ * place counts the reason and ICMP_SENT. (A held fragment that is submitted again is a new packet; one that expires counts a
+ * FRAGMENT_EXPIRED and no packet.) */
+#ifndef FP_SERVICE_H
+#define FP_SERVICE_H
+
+#include "fp_fragment.h"
+#include "fp_icmp.h"
+#include "fp_icmp_translate.h"
+#include "fp_nat.h"
+
+#define FP_VECTOR_MAX 256
+#define FP_BATCH      32 /* packets in flight between stages; their scratch stays in L1 */
+#define FP_AHEAD      4	 /* headers fetched ahead while parsing */
+
+typedef struct
+{
+  fp_session_key_t key;
+  u64 hash;
+  fp_parsed_t o;
+  u8 drop; /* enum fp_drop */
+} fp_scratch_t;
+
+/* Counted once for a vector. */
+typedef struct
+{
+  u32 passed, forward, reverse;
+} fp_tally_t;
+
+/* ---- verdicts ---- */
+
+FP_ALWAYS_INLINE void
+fp_translated (fp_verdict_t *v, fp_tally_t *t, int reverse)
+{
+  *v = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, reverse ? FP_WAY_REVERSE : FP_WAY_FORWARD };
+  t->forward += !reverse;
+  t->reverse += reverse;
+}
+
+FP_INLINE void
+fp_passed (fp_verdict_t *v, fp_tally_t *t)
+{
+  *v = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, FP_WAY_PASS };
+  t->passed++;
+}
+
+FP_INLINE void
+fp_dropped (fp_worker_t *w, fp_verdict_t *v, enum fp_drop reason)
+{
+  *v = (fp_verdict_t){ FP_DROP, (u8) reason, FP_WAY_NONE };
+  fp_count_drop (w, reason);
+}
+
+/* Drop, with the ICMP error that belongs to the reason if one may be sent. kube-proxy answers TCP that way, too. */
+FP_INLINE void
+fp_answered (fp_worker_t *w, fp_packet_t *p, const fp_parsed_t *o, fp_verdict_t *v, enum fp_drop reason)
+{
+  enum fp_icmp_error e = reason == FP_DROP_TTL	     ? FP_ICMP_TIME_EXCEEDED
+			 : reason == FP_DROP_TOO_BIG ? FP_ICMP_TOO_BIG
+						     : FP_ICMP_PORT_UNREACHABLE;
+  fp_dropped (w, v, reason);
+  if (fp_icmp_reply (w, p, o, e, p->mtu))
+    v->action = FP_REPLY;
+}
+
+/* ---- known flows ---- */
+
+/* Whether the session may not carry this packet of the client's: a SYN on a connection that is over begins another one; a flow
+ * whose endpoint serves no more starts anew, but an established TCP flow keeps it whatever happens. */
+FP_ALWAYS_INLINE int
+fp_session_is_stale (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o, u64 life, u32 ep_slot, u32 ep_gen)
+{
+  if (o->proto == FP_PROTO_TCP)
+    {
+      if (FP_LIKELY ((o->tcp_flags & (FP_TCP_SYN | FP_TCP_ACK)) != FP_TCP_SYN))
+	return 0;
+      if (fp_tcp_is_over (fp_life_state (life)))
+	return 1;
+      if (fp_tcp_state (fp_life_state (life)) != FP_TCP_SYN_SENT)
+	return 0;
+    }
+  if (FP_LIKELY (fp_endpoint_serves (w->region, ep_slot, ep_gen)) || !fp_flow_restarts (w->region, v6, p, o))
+    return 0;
+  if (o->proto == FP_PROTO_UDP)
+    fp_count (w, FP_C_UDP_RESTARTED, 1);
+  return 1;
+}
+
+/* A packet with ports. 1: its flow is known, *v is the verdict. 0: it is not, and nothing has been changed. */
+FP_ALWAYS_INLINE int
+fp_hit (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdict_t *v, fp_tally_t *t, fp_sref_t *ref)
+{
+  const fp_parsed_t *o = &x->o;
+  const fp_shared_table_t *table = fp_session_table (w->region, v6);
+  fp_target_t target;
+  _Atomic u64 *life;
+  enum fp_drop reason;
+  void *s;
+
+  *ref = fp_session_find (w->region, v6, &x->key, x->hash);
+  if (!ref->found)
+    return 0;
+  s = fp_session_at (table, v6, ref->slot);
+  life = fp_session_life (s, v6);
+  if (!ref->dir)
+    {
+      u32 ep_slot = v6 ? ((fp_session6_t *) s)->ep_slot : ((fp_session4_t *) s)->ep_slot;
+      u32 ep_gen = v6 ? ((fp_session6_t *) s)->ep_gen : ((fp_session4_t *) s)->ep_gen;
+      u64 now = atomic_load_explicit (life, memory_order_relaxed);
+      if (FP_UNLIKELY (fp_session_is_stale (w, v6, p, o, now, ep_slot, ep_gen)))
+	{
+	  fp_session_remove (w, v6, ref->slot, ref->gen);
+	  return 0;
+	}
+    }
+  reason = fp_hop_check (p, o, v6);
+  if (FP_UNLIKELY (reason != FP_DROP_NONE))
+    {
+      fp_answered (w, p, o, v, reason);
+      return 1;
+    }
+  if (FP_UNLIKELY (!fp_session_touch (life, w->tick, o->proto, ref->dir, o->tcp_flags)))
+    {
+      fp_session_remove (w, v6, ref->slot, ref->gen);
+      return 0;
+    }
+  target = v6 ? fp_target6 (s, ref->dir) : fp_target4 (s, ref->dir);
+  fp_rewrite (p, o, v6, &target);
+  fp_translated (v, t, ref->dir);
+  return 1;
+}
+
+/* ---- everything else ---- */
+
+FP_INLINE void
+fp_later_fragment (fp_worker_t *w, int v6, fp_packet_t *p, const fp_parsed_t *o, fp_verdict_t *v, fp_tally_t *t)
+{
+  fp_frag_key_t k;
+  fp_frag_result_t known;
+  const void *s;
+  fp_target_t target;
+  enum fp_drop reason;
+
+  fp_frag_key (&k, p->l3, o, p->vrf);
+  known = fp_frag_find (w, &k);
+  if (known.kind == FP_FRAG_PASS)
+    {
+      fp_passed (v, t);
+      return;
+    }
+  if (!known.kind)
+    {
+      if (fp_fragment_hold (w, &k, fp_hash_frag (&w->region->hash, &k), p->cookie))
+	{
+	  *v = (fp_verdict_t){ FP_HOLD, FP_DROP_NONE, FP_WAY_NONE };
+	  fp_count (w, FP_C_FRAGMENT_HELD, 1);
+	}
+      else
+	fp_dropped (w, v, FP_DROP_FRAGMENT_HOLD_FULL);
+      return;
+    }
+  s = known.kind == FP_FRAG_SESSION ? fp_session_deref (w->region, v6, known.session) : NULL;
+  reason = s ? fp_hop_check (p, o, v6) : FP_DROP_FRAGMENT_DROPPED;
+  if (reason)
+    {
+      fp_dropped (w, v, reason);
+      return;
+    }
+  target = v6 ? fp_target6 (s, known.session.dir) : fp_target4 (s, known.session.dir);
+  fp_rewrite_ip (p->l3, v6, &target, p->flags & FP_PACKET_KEEP_TTL);
+  fp_translated (v, t, known.session.dir);
+}
+
+/* What is to become of a packet that is neither a later fragment nor a hit. A flow, or an ICMP error about one, has been rewritten. */
+FP_INLINE fp_decision_t
+fp_decide (fp_worker_t *w, int v6, fp_packet_t *p, const fp_parsed_t *o, u8 *way)
+{
+  fp_decision_t d = fp_fate (FP_FATE_PASS, FP_DROP_NONE);
+
+  *way = FP_WAY_PASS;
+  if (o->kind == FP_KIND_FLOW)
+    {
+      d = fp_flow_new (w, v6, p, o);
+      if (d.fate == FP_FATE_FLOW)
+	{
+	  const void *s = fp_session_at (fp_session_table (w->region, v6), v6, d.ref.slot);
+	  fp_target_t target = v6 ? fp_target6 (s, d.ref.dir) : fp_target4 (s, d.ref.dir);
+	  fp_rewrite (p, o, v6, &target);
+	  *way = d.ref.dir ? FP_WAY_REVERSE : FP_WAY_FORWARD;
+	  return d;
+	}
+    }
+  else if (o->kind == FP_KIND_ICMP_ERROR)
+    {
+      enum fp_drop reason = fp_icmp_translate (w, p, o, way);
+      if (reason)
+	return fp_fate (FP_FATE_DROP, reason);
+      if (*way != FP_WAY_PASS)
+	{
+	  fp_count (w, FP_C_ICMP_TRANSLATED, 1);
+	  return fp_fate (FP_FATE_FLOW, FP_DROP_NONE);
+	}
+    }
+  return d.fate == FP_FATE_PASS ? fp_address_fate (w->region, v6, p) : d;
+}
+
+/* The first fragment says what becomes of the datagram. (An ICMP error in fragments: its rest goes nowhere. It embeds too little to need
+ * them, and has no session of its own.) */
+FP_INLINE void
+fp_first_fragment (fp_worker_t *w, const fp_frag_key_t *k, const fp_verdict_t *v, fp_sref_t ref)
+{
+  fp_frag_result_t result;
+  u8 kind = FP_FRAG_DROP;
+  if (v->action == FP_FORWARD)
+    kind = v->way == FP_WAY_PASS ? FP_FRAG_PASS : ref.found ? FP_FRAG_SESSION : FP_FRAG_DROP;
+  if (fp_frag_insert (w, k, kind, ref, &result) == 0)
+    fp_fragment_release (w, k, fp_hash_frag (&w->region->hash, k));
+}
+
+/* Not inlined: it must not cost the fast path registers. */
+__attribute__ ((noinline, unused)) static void
+fp_slow (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdict_t *v, fp_tally_t *t)
+{
+  const fp_parsed_t *o = &x->o;
+  fp_decision_t d;
+  fp_frag_key_t k;
+  u8 way;
+
+  if (o->kind == FP_KIND_LATER)
+    {
+      fp_later_fragment (w, v6, p, o, v, t);
+      return;
+    }
+  if (o->first) /* before a rewrite or an answer changes the addresses */
+    fp_frag_key (&k, p->l3, o, p->vrf);
+  if (!(o->first && o->kind == FP_KIND_FLOW && fp_hit (w, v6, p, x, v, t, &d.ref)))
+    {
+      d = fp_decide (w, v6, p, o, &way);
+      switch ((enum fp_fate) d.fate)
+	{
+	case FP_FATE_PASS:
+	  fp_passed (v, t);
+	  break;
+	case FP_FATE_FLOW:
+	  fp_translated (v, t, way == FP_WAY_REVERSE);
+	  break;
+	case FP_FATE_DROP:
+	  fp_dropped (w, v, d.reason);
+	  break;
+	case FP_FATE_ANSWER:
+	  fp_answered (w, p, o, v, d.reason);
+	  break;
+	}
+    }
+  if (o->first)
+    fp_first_fragment (w, &k, v, d.ref);
+}
+
+/* ---- stages ---- */
+
+FP_ALWAYS_INLINE void
+fp_stage_hash (const fp_region_t *r, const fp_packet_t *p, fp_scratch_t *x)
+{
+  const u8 *h = p->l3;
+  x->drop = fp_parse (p, &x->o);
+  if (FP_UNLIKELY (x->drop || x->o.kind != FP_KIND_FLOW))
+    return;
+  if (x->o.family == 4)
+    {
+      fp_key4_t *k = &x->key.v4;
+      k->src = fp_load32 (h + 12);
+      k->dst = fp_load32 (h + 16);
+      k->sport = fp_load16 (h + x->o.l4);
+      k->dport = fp_load16 (h + x->o.l4 + 2);
+      k->proto = x->o.proto;
+      k->pad[0] = k->pad[1] = k->pad[2] = 0;
+      k->vrf = p->vrf;
+      x->hash = fp_key4_hash (r, k);
+      fp_session4_prefetch_bucket (r, x->hash);
+    }
+  else
+    {
+      fp_key6_t *k = &x->key.v6;
+      memcpy (k->src, h + 8, 16);
+      memcpy (k->dst, h + 24, 16);
+      k->sport = fp_load16 (h + x->o.l4);
+      k->dport = fp_load16 (h + x->o.l4 + 2);
+      k->proto = x->o.proto;
+      k->pad[0] = k->pad[1] = k->pad[2] = 0;
+      k->vrf = p->vrf;
+      x->hash = fp_key6_hash (r, k);
+      fp_session6_prefetch_bucket (r, x->hash);
+    }
+}
+
+FP_ALWAYS_INLINE void
+fp_stage_prefetch (const fp_region_t *r, const fp_scratch_t *x)
+{
+  if (FP_UNLIKELY (x->drop || x->o.kind != FP_KIND_FLOW))
+    return;
+  if (x->o.family == 4)
+    fp_session4_prefetch_record (r, x->hash);
+  else
+    fp_session6_prefetch_record (r, x->hash);
+}
+
+FP_ALWAYS_INLINE void
+fp_stage_rewrite (fp_worker_t *w, fp_packet_t *p, const fp_scratch_t *x, fp_verdict_t *v, fp_tally_t *t)
+{
+  fp_sref_t ref;
+  if (FP_UNLIKELY (x->drop))
+    {
+      fp_dropped (w, v, (enum fp_drop) x->drop);
+      return;
+    }
+  if (FP_LIKELY (x->o.kind == FP_KIND_FLOW && !x->o.first) &&
+      (x->o.family == 4 ? fp_hit (w, 0, p, x, v, t, &ref) : fp_hit (w, 1, p, x, v, t, &ref)))
+    return;
+  fp_slow (w, x->o.family == 6, p, x, v, t);
+}
+
+/* Process n packets: rewrite them in place and say what becomes of each. Between two calls with the same worker the host passes a
+ * quiescent point (fp_worker_quiescent), which also sets the time. Held fragments: see fp_fragments_ready. */
+FP_INLINE void
+fp_service_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
+{
+  fp_scratch_t scratch[FP_BATCH];
+  fp_tally_t tally = { 0, 0, 0 };
+
+  for (u32 from = 0; from < n; from += FP_BATCH)
+    {
+      u32 count = n - from < FP_BATCH ? n - from : FP_BATCH;
+      for (u32 i = 0; i < count; i++)
+	{
+	  if (from + i + FP_AHEAD < n)
+	    FP_PREFETCH (p[from + i + FP_AHEAD].l3);
+	  fp_stage_hash (w->region, &p[from + i], &scratch[i]);
+	}
+      for (u32 i = 0; i < count; i++)
+	fp_stage_prefetch (w->region, &scratch[i]);
+      for (u32 i = 0; i < count; i++)
+	fp_stage_rewrite (w, &p[from + i], &scratch[i], &v[from + i], &tally);
+    }
+  fp_count (w, FP_C_PACKETS, n);
+  fp_count (w, FP_C_PASSED, tally.passed);
+  fp_count (w, FP_C_FORWARD, tally.forward);
+  fp_count (w, FP_C_REVERSE, tally.reverse);
+}
+
+#endif /* FP_SERVICE_H */
