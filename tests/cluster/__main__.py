@@ -9,6 +9,7 @@ import sys
 
 from tests.cluster import debian, images, parts
 from tests.cluster.cluster import DEFAULT_NAME, Cluster
+from tests.cluster.demo import demo
 from tests.cluster.progress import ClusterError, fail, say, step
 
 
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
     command.add_argument("words", nargs=argparse.REMAINDER)
     command = commands.add_parser("parts", help="build the Kubernetes parts into the cache")
     command.add_argument("words", nargs="*", metavar="PART", help=f"some of: {' '.join(parts.PARTS)}")
+    commands.add_parser("demo", help="cluster, chart, examples, traffic; leaves the cluster up")
     commands.add_parser("images", help="build the product's images into the cache")
     commands.add_parser("up", help="start the cluster (quick when it runs)")
     commands.add_parser("down", help="end the cluster and remove every trace of it")
@@ -57,6 +59,8 @@ def run_command(cluster: Cluster, options: argparse.Namespace) -> int:
             return timed(options.text, options.words)
         case "parts":
             parts.ensure(options.words)
+        case "demo":
+            demo(cluster)
         case "images":
             for archive in images.ensure(images.PRODUCT):
                 say(str(archive))
