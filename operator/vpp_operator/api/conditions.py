@@ -81,6 +81,7 @@ class Reason(StrEnum):
     SYNCING = "Syncing"
     UNSUPPORTED = "Unsupported"
     NO_NODES_MATCH = "NoNodesMatch"
+    NODE_NETWORK_FAILED = "NodeNetworkFailed"
 
 
 class Condition(KubeModel):
