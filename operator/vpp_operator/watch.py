@@ -136,8 +136,9 @@ class _GoneError(Exception):
 class _RefusedError(Exception):
     """The API server answered with an error."""
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str, code: int, retry_after: float = 0.0) -> None:
         super().__init__(message)
+        self.code = code
         self.retry_after = retry_after
 
 
@@ -162,12 +163,16 @@ class Watch(Generic[T]):
         *,
         inactivity: float = INACTIVITY_SECONDS,
         backoff: Backoff | None = None,
+        on_refused: Callable[[int], None] = lambda code: None,
     ) -> None:
+        self._on_refused = on_refused
         self.target = target
         self.figures = WatchFigures()
         self.resource_version = ""
         self.synced = False
         self.last_error = ""
+        self.refused = 0
+        """HTTP status of the last answer if the API server refused (404: it does not know the kind)."""
         self._api = api
         self._decode = decode
         self._sink = sink
@@ -199,6 +204,8 @@ class Watch(Generic[T]):
                 self._failed(f"must list again: {error}")
                 pause = self._backoff.pause()
             except _RefusedError as error:
+                self.refused = error.code
+                self._on_refused(error.code)
                 self._failed(str(error))
                 pause = max(error.retry_after, self._backoff.pause())
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -217,7 +224,7 @@ class Watch(Generic[T]):
 
     def _sign_of_life(self) -> None:
         self._last_sign = time.monotonic()
-        self.last_error = ""
+        self.last_error, self.refused = "", 0
         self._backoff.reset()
 
     # ------------------------------------------------------------------------------------------------ list
@@ -350,7 +357,7 @@ class Watch(Generic[T]):
         too_large = any(cause.get("reason") == "ResourceVersionTooLarge" for cause in causes)
         if code == 410 or too_large:
             raise _GoneError(message)
-        raise _RefusedError(message, retry_after)
+        raise _RefusedError(message, code, retry_after)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

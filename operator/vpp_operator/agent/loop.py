@@ -105,7 +105,9 @@ class Loop:
         times: LoopTimes | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
+        on_stats: Callable[[EngineStats], None] = lambda stats: None,
     ) -> None:
+        self._on_stats = on_stats
         self._dataplane = dataplane
         self._sources = sources
         self._source_of = {table: source for source in sources for table in source.tables}
@@ -132,6 +134,8 @@ class Loop:
         self.paused = False
         self.settled_once = False
         """Whether everything that is ready was applied completely since the process started."""
+        self.last_turn = clock()
+        """When the loop last began a turn, by its clock."""
 
     # ---------------------------------------------------------------------------------- what others may see
 
@@ -210,6 +214,7 @@ class Loop:
 
     async def turn(self) -> None:
         """Do what is to be done now: connect, take changes, apply them, else one slice of the audit."""
+        self.last_turn = self._clock()
         await self._take()
         try:
             if self.info is None and not await self._connect():
@@ -421,6 +426,7 @@ class Loop:
         if now >= self._stats_at:
             self._stats_at = now + self._times.stats
             self.stats = await self._dataplane.stats()
+            self._on_stats(self.stats)
         if not self._may_plan():
             return
         if self._audit is None and now >= self._audit_at:

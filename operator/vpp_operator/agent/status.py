@@ -1,0 +1,389 @@
+"""What the agent knows -> Dataplane.status. Pure; times are given.
+
+Condition polarity: Ready and Programmed are good when True; Degraded and the named ones (OtherProxyPresent,
+CapacityExceeded, ...) are bad when True, and named ones appear only while they hold.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from vpp_operator.api.conditions import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Reason,
+    merge_conditions,
+    rfc3339,
+)
+from vpp_operator.api.dataplane import (
+    MAX_PROBLEMS,
+    AttachMode,
+    ClocksPerPacket,
+    DataplaneProblem,
+    DataplaneStatus,
+    DropCount,
+    ProgrammedCount,
+    Rates,
+    SyncedKind,
+    Throughput,
+    TuningInEffect,
+)
+from vpp_operator.api.problem import Owner, Problem
+from vpp_operator.dataplane.protocol import EngineInfo, EngineStats, PathStats
+from vpp_operator.dataplane.records import Table
+from vpp_operator.node.spec import Finding
+
+__all__ = ["Knowledge", "build_status", "changed", "measure", "refusal_problems"]
+
+_TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+_GOOD_WHEN_TRUE = {ConditionType.HOST_SETTINGS_OK.value, ConditionType.PREFLIGHT_PASSED.value}
+_CAPACITY_FIELD = {
+    Table.SERVICE: "services",
+    Table.FRONTEND: "frontends",
+    Table.ENDPOINT: "endpoints",
+    Table.PREFIX: "prefixes",
+    Table.CONFIG: "settings",
+}
+_MAX_DROPS = 16
+_MESSAGE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Rates over one interval; None: no packet counted, or the counters began anew."""
+
+    throughput: Throughput | None = None
+    clocks: ClocksPerPacket | None = None
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """Everything the status is made of."""
+
+    node_name: str
+    agent_version: str = ""
+    generation: int | None = None
+    selected: bool = True
+    paused: bool = False
+    wanted_engine: str = "auto"
+    waiting_for: str = ""
+    """Lists and facts that have not come in yet, in words; empty: all have."""
+    settled_once: bool = False
+    pending: int = 0
+    engine_error: str = ""
+    info: EngineInfo | None = None
+    stats: EngineStats | None = None
+    measured: Measured = field(default_factory=Measured)
+    steering_error: str = ""
+    findings: Sequence[Finding] = ()
+    services_total: int = 0
+    problems: Sequence[Problem] = ()
+    refused: Mapping[tuple[Table, int], int] = field(default_factory=dict)
+    """Records that the dataplane refused: number by table and negative errno."""
+    ports_exhausted: bool = False
+    sessions_full: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    attach_mode: AttachMode | None = None
+    pending_restart: Sequence[str] = ()
+
+
+def measure(before: EngineStats | None, after: EngineStats | None, now: datetime) -> Measured:
+    """Return the mean rates between two readings of the counters; ``now`` is when the second was made."""
+    if before is None or after is None or after.now_ns <= before.now_ns:
+        return Measured()
+    nanoseconds = after.now_ns - before.now_ns
+    rates: dict[str, Rates] = {}
+    clocks: dict[str, int] = {}
+    total = PathStats()
+    for name, path in after.paths.items():
+        delta = _difference(before.paths.get(name, PathStats()), path)
+        if delta is None:
+            return Measured()
+        rates[name] = _rates(delta, nanoseconds)
+        if delta.packets:
+            clocks[name] = round(delta.clocks / delta.packets)
+        total = _sum(total, delta)
+    throughput = Throughput(
+        interval_start=rfc3339(now - timedelta(microseconds=nanoseconds / 1000)),
+        interval_end=rfc3339(now),
+        total=_rates(total, nanoseconds),
+        service=rates.get("service"),
+        gtpu_decap=rates.get("gtpuDecap"),
+        gtpu_encap=rates.get("gtpuEncap"),
+    )
+    per_packet = ClocksPerPacket(
+        service=clocks.get("service"),
+        gtpu_decap=clocks.get("gtpuDecap"),
+        gtpu_encap=clocks.get("gtpuEncap"),
+    )
+    return Measured(throughput, per_packet if clocks else None)
+
+
+_PATH_FIELDS = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "clocks", "packets")
+
+
+def _difference(before: PathStats, after: PathStats) -> PathStats | None:
+    """Return the increase; None when a counter fell: the engine began to count anew."""
+    values = [getattr(after, name) - getattr(before, name) for name in _PATH_FIELDS]
+    return PathStats(*values) if min(values) >= 0 else None
+
+
+def _sum(one: PathStats, other: PathStats) -> PathStats:
+    return PathStats(*(getattr(one, name) + getattr(other, name) for name in _PATH_FIELDS))
+
+
+def _rates(delta: PathStats, nanoseconds: int) -> Rates:
+    def per_second(value: int) -> int:
+        return round(value * 1_000_000_000 / nanoseconds)
+
+    return Rates(
+        rx_pps=per_second(delta.rx_packets),
+        tx_pps=per_second(delta.tx_packets),
+        rx_bps=per_second(delta.rx_bytes * 8),
+        tx_bps=per_second(delta.tx_bytes * 8),
+    )
+
+
+def refusal_problems(refused: Iterable[tuple[Owner | None, Table, int]]) -> list[Problem]:
+    """Return one problem for each object with refused records, which come as (owner, table, errno)."""
+    by_owner: dict[Owner, Counter[tuple[Table, int]]] = {}
+    for owner, table, code in refused:
+        if owner is not None:
+            by_owner.setdefault(owner, Counter())[table, code] += 1
+    problems = []
+    for owner, counts in sorted(by_owner.items()):
+        # A missing service is the consequence of another refusal: name the cause.
+        (table, code), _ = max(counts.items(), key=lambda item: (item[0][1] != -errno.ENOENT, item[1]))
+        full = code == -errno.ENOSPC
+        problems.append(
+            Problem(
+                *owner,
+                Reason.CAPACITY_EXCEEDED if full else Reason.REJECTED_BY_DATAPLANE,
+                f"{sum(counts.values())} of its records are not programmed: "
+                + (
+                    _full(table)
+                    if full
+                    else f"table {table.name}: {_errno_text(code)}; tried again with pauses"
+                ),
+            )
+        )
+    return problems
+
+
+def _errno_text(code: int) -> str:
+    return f"{errno.errorcode.get(-code, str(code))} ({os.strerror(-code)})"
+
+
+def _full(table: Table) -> str:
+    name = _CAPACITY_FIELD[table]
+    return f"the table of {name} is full; raise runtime.capacity.{name} in a DataplaneTuning for this node"
+
+
+# ------------------------------------------------------------------------------------------------ conditions
+
+
+class _Conditions:
+    def __init__(self, generation: int | None, now: datetime) -> None:
+        self._generation = generation
+        self._now = rfc3339(now)
+        self.all: dict[str, Condition] = {}
+
+    def set(self, kind: str, status: ConditionStatus, reason: str, message: str) -> None:
+        self.all[kind] = Condition(
+            type=kind,
+            status=status,
+            observed_generation=self._generation,
+            last_transition_time=self._now,
+            reason=reason,
+            message=message[:_MESSAGE],
+        )
+
+
+def _conditions(k: Knowledge, now: datetime) -> Iterable[Condition]:
+    conditions = _Conditions(k.generation, now)
+    for finding in k.findings:
+        if finding.condition != ConditionType.DEGRADED:
+            good = finding.condition in _GOOD_WHEN_TRUE
+            conditions.set(
+                finding.condition,
+                _FALSE if good else _TRUE,
+                finding.reason,
+                f"{finding.message}. Remedy: {finding.remedy}",
+            )
+    full = sorted(table for table, code in k.refused if code == -errno.ENOSPC)
+    if full or k.sessions_full:
+        sessions = (
+            "the table of sessions was full within the last five minutes and new flows were dropped; "
+            "raise runtime.capacity.sessions in a DataplaneTuning for this node"
+        )
+        texts = [_full(table) for table in full] + ([sessions] if k.sessions_full else [])
+        conditions.set(ConditionType.CAPACITY_EXCEEDED, _TRUE, Reason.CAPACITY_EXCEEDED, "; ".join(texts))
+    if k.ports_exhausted:
+        conditions.set(
+            ConditionType.PORT_POOL_EXHAUSTED,
+            _TRUE,
+            Reason.PORT_POOL_EXHAUSTED,
+            "new flows were dropped within the last five minutes because no source port was left: widen the "
+            "chart's value sourcePorts.ranges",
+        )
+    conditions.set(ConditionType.READY, *_ready(k))
+    conditions.set(ConditionType.PROGRAMMED, *_programmed(k))
+    conditions.set(ConditionType.DEGRADED, *_degraded(k, conditions.all))
+    return conditions.all.values()
+
+
+_Verdict = tuple[ConditionStatus, str, str]
+
+
+def _not_yet(k: Knowledge) -> _Verdict | None:
+    """Return why nothing can be said to be programmed; None: it can."""
+    if not k.selected:
+        return (
+            _FALSE,
+            Reason.SWITCHED_OFF,
+            "the node is not selected (chart value nodeSelector): it has its own network back",
+        )
+    if k.info is None:
+        return _FALSE, Reason.ENGINE_UNREACHABLE, k.engine_error or "connecting to the engine"
+    if k.waiting_for:
+        return _FALSE, Reason.SYNCING, f"waiting for {k.waiting_for} from the API server"
+    if k.paused and not k.settled_once:
+        return _FALSE, Reason.PAUSED, _paused(k)
+    if not k.settled_once:
+        return _FALSE, Reason.PROGRAMMING, f"{k.pending} records are being programmed for the first time"
+    if k.steering_error:
+        return (
+            _FALSE,
+            Reason.NODE_NETWORK_FAILED,
+            f"the node's network is not as it should be: {k.steering_error}",
+        )
+    return None
+
+
+def _paused(k: Knowledge) -> str:
+    return f"paused (spec.paused): {k.pending} changes wait; what is programmed keeps forwarding"
+
+
+def _ready(k: Knowledge) -> _Verdict:
+    verdict = _not_yet(k)
+    if verdict is not None:
+        return verdict
+    for finding in k.findings:
+        if finding.condition == ConditionType.OTHER_PROXY_PRESENT:
+            return _FALSE, Reason.OTHER_PROXY_RULES, f"{finding.message}. Remedy: {finding.remedy}"
+    assert k.info is not None
+    message = f"{k.info.engine} {k.info.version} forwards with {k.info.workers} worker(s)"
+    if k.wanted_engine == "auto" and k.info.engine != "vpp":
+        message += "; VPP was not taken: this node's pods bring the embedded engine only"
+    return _TRUE, Reason.AS_EXPECTED, message
+
+
+def _programmed(k: Knowledge) -> _Verdict:
+    if k.info is None and k.selected:
+        return _UNKNOWN, Reason.ENGINE_UNREACHABLE, k.engine_error or "connecting to the engine"
+    verdict = _not_yet(k)
+    if verdict is not None:
+        return verdict
+    if k.paused and k.pending:
+        return _FALSE, Reason.PAUSED, _paused(k)
+    if k.refused:
+        texts = [
+            f"{count} of table {table.name}: {_errno_text(code)}"
+            for (table, code), count in sorted(k.refused.items())
+        ]
+        reason = Reason.REJECTED_BY_DATAPLANE
+        if any(code == -errno.ENOSPC for _, code in k.refused):
+            reason = Reason.CAPACITY_EXCEEDED
+        return _FALSE, reason, f"records refused: {'; '.join(texts)}; tried again with pauses"
+    return _TRUE, Reason.AS_EXPECTED, "the tables are as the cluster's objects ask for"
+
+
+def _degraded(k: Knowledge, named: Mapping[str, Condition]) -> _Verdict:
+    texts: list[tuple[str, str]] = []
+    if k.wanted_engine == "vpp" and k.info is not None and k.info.engine != "vpp":
+        texts.append(
+            (
+                Reason.ENGINE_FALLBACK,
+                f"engine vpp was asked for and {k.info.engine} forwards instead; ask for auto or embedded",
+            )
+        )
+    if k.refused:
+        texts.append((Reason.REJECTED_BY_DATAPLANE, "records are refused, see Programmed"))
+    for name, condition in named.items():
+        bad = _FALSE if name in _GOOD_WHEN_TRUE else _TRUE
+        if name not in (ConditionType.READY, ConditionType.PROGRAMMED) and condition.status == bad:
+            texts.append((condition.reason, f"see {name}"))
+    texts += [
+        (f.reason, f"{f.message}. Remedy: {f.remedy}")
+        for f in k.findings
+        if f.condition == ConditionType.DEGRADED
+    ]
+    if k.problems:
+        texts.append((Reason.PROBLEMS, f"{len(k.problems)} problem(s) with objects, see status.problems"))
+    if not texts:
+        return _FALSE, Reason.AS_EXPECTED, "nothing is missing"
+    return _TRUE, texts[0][0], "; ".join(text for _, text in texts)
+
+
+# ---------------------------------------------------------------------------------------------------- status
+
+
+def build_status(k: Knowledge, before: Iterable[Condition], now: datetime) -> DataplaneStatus:
+    """Return the status; ``before``: the conditions in force, whose transition times are kept."""
+    stats, info = k.stats, k.info
+    problems = sorted(k.problems)
+    impaired = len({(p.namespace, p.name) for p in problems if p.kind == "Service"})
+    drops: tuple[DropCount, ...] | None = None
+    if stats is not None:
+        top = sorted(((n, count) for n, count in stats.drops.items() if count), key=lambda d: (-d[1], d[0]))
+        drops = tuple(DropCount(reason=name, packets=count) for name, count in top[:_MAX_DROPS])
+    programmed = max(0, k.services_total - impaired) if k.settled_once else 0
+    return DataplaneStatus(
+        observed_generation=k.generation,
+        conditions=merge_conditions(before, _conditions(k, now)),
+        engine=info.engine if info else None,
+        engine_version=info.version if info else None,
+        agent_version=k.agent_version or None,
+        attach_mode=k.attach_mode,
+        workers=info.workers if info else None,
+        services=ProgrammedCount.of(programmed, k.services_total),
+        tunnels=ProgrammedCount.of(0, 0),
+        sessions=stats.sessions if stats is not None else None,
+        throughput=k.measured.throughput,
+        clocks_per_packet=k.measured.clocks,
+        drops=drops,
+        synced=tuple(
+            SyncedKind(kind=kind, resource_version=version) for kind, version in sorted(k.versions.items())
+        ),
+        tuning=TuningInEffect(pending_restart=tuple(sorted(k.pending_restart))),
+        problem_count=len(problems),
+        problems=tuple(
+            DataplaneProblem(
+                kind=p.kind,
+                namespace=p.namespace or None,
+                name=p.name,
+                reason=p.reason,
+                message=p.message[:_MESSAGE],
+                generation=p.generation or None,
+            )
+            for p in problems[:MAX_PROBLEMS]
+        ),
+    )
+
+
+def changed(before: DataplaneStatus | None, after: DataplaneStatus) -> bool:
+    """Whether a report is worth a write: anything but the passing of time and of resourceVersions differs."""
+    return before is None or _comparable(before) != _comparable(after)
+
+
+def _comparable(status: DataplaneStatus) -> DataplaneStatus:
+    throughput = status.throughput
+    if throughput is not None:
+        throughput = throughput.model_copy(update={"interval_start": "", "interval_end": ""})
+    return status.model_copy(update={"synced": None, "throughput": throughput})
