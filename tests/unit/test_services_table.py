@@ -278,6 +278,21 @@ def test_update_in_portions() -> None:
     assert len(total.upserts[Table.FRONTEND]) == 10
 
 
+def test_merge_of_coming_going_and_coming_again() -> None:
+    with_port, without = service(), service(ports=[])
+    table = ServiceTable(Options(NODE))
+    total = Changes()
+    for document in (with_port, without, with_port):
+        put(table, document)
+        total.merge(table.update())
+    assert {kind: dict(total.upserts[kind]) for kind in TABLES} == records(table)
+    assert not any(total.deletes.values())
+    put(table, without)
+    total.merge(table.update())
+    assert not any(total.upserts.values())
+    assert len(total.deletes[Table.FRONTEND]) == 1
+
+
 def test_recreated_service_is_the_younger_one() -> None:
     """A Service deleted and made anew under its name loses its seniority."""
     old, new = TIMES[1:]

@@ -61,7 +61,7 @@ def merge(
 
 
 def categorize(merged: dict[EndpointKey, int]) -> list[tuple[EndpointKey, EndpointFlag]]:
-    """Return the endpoints to program with their flags, those of no use left out; sorted.
+    """Return the endpoints to program with their flags, those of no use left out.
 
     CLUSTER: the ready ones, or if there is none the serving terminating ones. LOCAL: the same among those on
     this node, falling back by itself. SERVES: serving, or chosen for new flows: an established UDP flow may
@@ -70,14 +70,8 @@ def categorize(merged: dict[EndpointKey, int]) -> list[tuple[EndpointKey, Endpoi
     """
     cluster = _in_force(merged.values())
     local = _in_force(value for value in merged.values() if value & _ON_NODE)
-    chosen = []
     flags_of = [_flags(value, cluster, local) for value in range(16)]
-    for key, value in merged.items():
-        flags = flags_of[value]
-        if flags & EndpointFlag.SERVES:
-            chosen.append((key, flags))
-    chosen.sort()
-    return chosen
+    return [(key, flags_of[value]) for key, value in merged.items() if flags_of[value] & EndpointFlag.SERVES]
 
 
 def _in_force(values: Iterable[int]) -> int:

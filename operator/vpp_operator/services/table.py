@@ -57,8 +57,8 @@ class Changes:
             upserts, deletes = self.upserts[table], self.deletes[table]
             for key in later.deletes[table]:
                 upserts.pop(key, None)
-            deletes |= later.deletes[table]
-            deletes -= later.upserts[table].keys()
+            deletes.update(later.deletes[table])
+            deletes.difference_update(later.upserts[table])
             upserts.update(later.upserts[table])
         self.problems |= later.problems
 
@@ -209,7 +209,7 @@ class ServiceTable:
         self._settle(touched, changes)
         for table in TABLES:
             # A key that one Service lets go and another takes over is an upsert only.
-            changes.deletes[table] -= changes.upserts[table].keys()
+            changes.deletes[table].difference_update(changes.upserts[table])
         return changes
 
     def _recompute(self, name: ObjectName, changes: Changes, touched: dict[bytes, bytes | None]) -> None:
