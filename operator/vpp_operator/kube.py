@@ -49,7 +49,10 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_TIMEOUT_S: Final = 3.0
 REQUEST_TIMEOUT_S: Final = 10.0
 TOKEN_MAX_AGE_S: Final = 30.0
-USER_TIMEOUT_MS: Final = 4000
+USER_TIMEOUT_S: Final = 3.0
+WRITE_TIMEOUT_S: Final = 3.0
+WRITE_LAG_S: Final = USER_TIMEOUT_S + WRITE_TIMEOUT_S
+"""A guarded write has its effect at most this long after the guard let it pass (kernel, then server)."""
 
 Guard = Callable[[], None]
 """Called right before a request that may change something leaves; raises to stop it."""
@@ -282,7 +285,7 @@ def _new_socket(info: tuple[Any, ...]) -> socket.socket:
     # Unacknowledged data dies with the connection after this time instead of being delivered minutes later,
     # when another process may lead; keep-alives find a dead peer on an idle watch.
     sock = socket.socket(info[0], info[1], info[2])
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT_S * 1000))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
@@ -416,6 +419,9 @@ class ApiAccess:
         content_type: str = "application/json",
     ) -> Any:
         """Send one request with a JSON body and return the decoded answer. Takes at most 10 s."""
+        if self._options["guard"] and method not in ("GET", "HEAD"):
+            # The API server gives the request up after this time.
+            params = {**(params or {}), "timeout": f"{WRITE_TIMEOUT_S:g}s"}
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": content_type} if data is not None else None
         async with self.session.request(
