@@ -23,6 +23,7 @@ from vpp_operator.node.state import (
     ENGINE_MAC,
     GATEWAY_MAC,
     GATEWAYS,
+    HOST_ADDRESS,
     HOST_LINK,
     HOST_MAC,
     OWNER,
@@ -48,6 +49,7 @@ _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _FAMILY = {int(v): k for k, v in _AF.items()}
 _LOOKUP, _GOTO, _NOP = 1, 2, 3  # FR_ACT_TO_TBL, FR_ACT_GOTO, FR_ACT_NOP
 _ONLINK = 4
+_SCOPE_LINK = 253
 _PERMANENT = 0x80
 _ADDR_GEN_NONE = 1
 _RTM_SETLINK = 19
@@ -131,6 +133,7 @@ def _read_link(ip: IPRoute) -> HostLink | None:
         and all(ipv4.get(k) == v for k, v in _HOST_SETTINGS.items())
         and all(_address_generation(link) in (None, _ADDR_GEN_NONE) for link in (host, engine))
         and host.get_attr("IFLA_MTU") == engine.get_attr("IFLA_MTU")
+        and HOST_ADDRESS in (a.get_attr("IFA_LOCAL") for a in ip.get_addr(index=host["index"]))
     )
     families = frozenset(f for f in (4, 6) if _has_neighbour(ip, host["index"], f))
     return HostLink(host.get_attr("IFLA_MTU"), families, bool(good))
@@ -221,6 +224,7 @@ def _make_link(ip: IPRoute, link: HostLink, *, create: bool) -> None:
         ip.link("set", index=index, mtu=link.mtu, address=mac)
         if name == HOST_LINK:
             _set_ipv4(index, _HOST_SETTINGS)
+            ip.addr("replace", index=index, address=HOST_ADDRESS, prefixlen=32, scope=_SCOPE_LINK)
             _enable_ipv6(link)
         ip.link("set", index=index, state="up")
     index = ip.link_lookup(ifname=HOST_LINK)[0]
