@@ -1,0 +1,55 @@
+"""Fixtures of the contract suites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from tests.contract.engine_lab import Namespace, Wire, add_host_link, namespaces
+from tests.contract.engine_process import SMALL, EmbeddedEngine, embedded_engine
+
+from vpp_operator.dataplane.embedded import EmbeddedDataplane
+
+ENGINES = ("embedded-1", "embedded-2")
+"""Engine and number of workers; VPP joins here with its plugin."""
+
+
+def needs_root() -> None:
+    """Skip where namespaces cannot be made."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces and packet sockets")
+
+
+@pytest.fixture
+def node() -> Iterator[Namespace]:
+    """A namespace with a host link and nothing else."""
+    needs_root()
+    with namespaces("node") as [namespace]:
+        add_host_link(namespace)
+        yield namespace
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
+    """A running engine on the host link, with small tables."""
+    workers = int(request.param.rpartition("-")[2])
+    with embedded_engine(node, workers=workers, capacity=SMALL) as process:
+        process.start()
+        yield process
+
+
+@pytest_asyncio.fixture
+async def dataplane(engine: EmbeddedEngine) -> AsyncIterator[EmbeddedDataplane]:
+    """The adapter, connected to the engine."""
+    async with engine.dataplane() as connected:
+        yield connected
+
+
+@pytest.fixture
+def wire(engine: EmbeddedEngine) -> Iterator[Wire]:
+    """The host's end of the link."""
+    end = Wire(engine.namespace)
+    yield end
+    end.close()

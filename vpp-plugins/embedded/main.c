@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vpp-embedded: the packet kernels without VPP. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "control.h"
+#include "engine.h"
+#include "log.h"
+#include "options.h"
+#include "privileges.h"
+
+#define LOCK_TRIES 100 /* of 100 ms: an engine that is being replaced needs a moment to go */
+
+static int
+fail (const char *what, const char *detail, int rv, const char *remedy)
+{
+  EMB_LOG (EMB_ERROR, what, emb_json_str (&j, "at", detail), emb_json_str (&j, "error", strerror (-rv)),
+	   emb_json_str (&j, "remedy", remedy));
+  return 1;
+}
+
+static int
+block_signals (void)
+{
+  sigset_t set;
+
+  signal (SIGPIPE, SIG_IGN);
+  sigemptyset (&set);
+  sigaddset (&set, SIGTERM);
+  sigaddset (&set, SIGINT);
+  sigprocmask (SIG_BLOCK, &set, NULL);
+  return signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Attaches to the region or makes one, waiting for the engine that still holds it. */
+static int
+open_region (emb_engine_t *e)
+{
+  const struct timespec pause = { .tv_nsec = 100000000 };
+  const emb_options_t *o = &e->options;
+  int rv;
+
+  e->capacity = (fp_capacity_t){
+    .sessions4 = o->sessions,
+    .sessions6 = o->sessions,
+    .fragments = o->fragments,
+    .services = o->services,
+    .frontends = o->frontends,
+    .endpoints = o->endpoints,
+    .prefixes = o->prefixes,
+    .settings = 64,
+  };
+  for (int tries = 0;; tries++)
+    {
+      rv = fp_region_open (e->region, o->region, &e->capacity, o->workers, &e->report);
+      if (rv != -EBUSY || tries == LOCK_TRIES)
+	break;
+      if (tries == 0)
+	EMB_LOG (EMB_WARNING, "another engine holds the region, waiting", emb_json_str (&j, "region", o->region));
+      nanosleep (&pause, NULL);
+    }
+  if (rv == 0)
+    EMB_LOG (EMB_INFO, e->report.attached ? "attached to the region" : "made a new region",
+	     emb_json_str (&j, "region", o->region), emb_json_u64 (&j, "bytes", e->region->size),
+	     emb_json_u64 (&j, "keptSessions", e->report.sessions), emb_json_str (&j, "reason", e->report.reason),
+	     emb_json_hex (&j, "creationId", e->report.creation_id));
+  return rv;
+}
+
+static int
+start_workers (emb_engine_t *e)
+{
+  int rv = 0;
+
+  for (uint32_t i = 0; i < e->options.workers && rv == 0; i++)
+    {
+      emb_worker_t *w = &e->workers[i];
+      uint64_t seed = 0;
+
+      if (getrandom (&seed, sizeof (seed), 0) != sizeof (seed))
+	return -errno;
+      w->index = i;
+      w->options = &e->options;
+      w->vector = e->vector;
+      w->links = &e->links;
+      rv = emb_worker_prepare (w, e->region, seed);
+    }
+  for (uint32_t i = 0; i < e->options.workers && rv == 0; i++)
+    rv = emb_worker_start (&e->workers[i]);
+  return rv;
+}
+
+static int
+run (emb_engine_t *e)
+{
+  const emb_options_t *o = &e->options;
+  const char *step = "";
+  int signal_fd, listen_fd, rv;
+
+  signal_fd = block_signals ();
+  if (signal_fd < 0)
+    return fail ("signals cannot be received", "signalfd", -errno, "raise the limit of open files");
+  rv = emb_privileges_drop (&step);
+  if (rv)
+    return fail ("privileges cannot be given up", step, rv, "run it as root or give it the capability NET_RAW");
+  rv = open_region (e);
+  if (rv)
+    return fail ("the region cannot be opened", o->region, rv,
+		 rv == -EBUSY ? "stop the other engine, or give this one another --region"
+			      : "see that its directory exists, can be written and has room, or lower the capacities");
+  listen_fd = emb_control_listen (o->socket);
+  if (listen_fd < 0)
+    return fail ("the control socket cannot be made", o->socket, listen_fd,
+		 "see that its directory exists and can be written");
+  rv = emb_links_open (&e->links, o);
+  if (rv)
+    return fail ("links cannot be watched", "rtnetlink", rv, "see that the kernel has rtnetlink");
+  rv = emb_privileges_filter_calls ();
+  if (rv)
+    return fail ("system calls cannot be limited", "seccomp", rv, "see that the kernel has seccomp filters");
+  e->vector = emb_vector_choose ();
+  rv = start_workers (e);
+  if (rv)
+    fail ("packet threads cannot be started", "", rv, "lower --workers, or raise the limits of threads and memory");
+  else
+    {
+      EMB_LOG (EMB_INFO, "ready", emb_json_str (&j, "version", EMB_VERSION), emb_json_str (&j, "socket", o->socket),
+	       emb_json_u64 (&j, "workers", o->workers), emb_json_str (&j, "instructionSet", e->vector->name));
+      rv = emb_control_run (e, listen_fd, signal_fd);
+    }
+  for (uint32_t i = 0; i < o->workers; i++)
+    emb_worker_stop (&e->workers[i]);
+  unlink (o->socket);
+  close (listen_fd);
+  emb_links_close (&e->links);
+  fp_region_close (e->region, rv == 0);
+  EMB_LOG (EMB_INFO, "stopped", emb_json_bool (&j, "clean", rv == 0));
+  return rv ? 1 : 0;
+}
+
+int
+main (int argc, char **argv)
+{
+  emb_engine_t engine = { .links = { .fd = -1 } };
+  int rv = emb_options_parse (&engine.options, argc, argv);
+
+  if (rv >= 0)
+    return rv;
+  if (engine.options.check)
+    return emb_check (engine.options.socket);
+  engine.region = calloc (1, sizeof (*engine.region));
+  engine.workers = aligned_alloc (64, engine.options.workers * sizeof (*engine.workers));
+  if (!engine.region || !engine.workers)
+    return fail ("out of memory", "start", -ENOMEM, "raise the memory limit");
+  memset (engine.workers, 0, engine.options.workers * sizeof (*engine.workers));
+  for (uint32_t i = 0; i < engine.options.workers; i++)
+    engine.workers[i].wake_fd = -1;
+  rv = run (&engine);
+  free (engine.workers);
+  free (engine.region);
+  return rv;
+}

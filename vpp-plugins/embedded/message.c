@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "message.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "report.h"
+#include "fastpath/fp_control.h"
+
+uint32_t
+emb_message_length (const fp_msg_t *header)
+{
+  return header->length >= sizeof (*header) && header->length <= FP_MSG_MAX_BYTES ? header->length : 0;
+}
+
+static void
+start_reply (const fp_msg_t *header, emb_reply_t *reply)
+{
+  fp_msg_t answer = *header;
+
+  answer.type = header->type | FP_MSG_REPLY;
+  answer.version = FP_MSG_VERSION;
+  answer.count = 0;
+  answer.record_size = 0;
+  answer.retval = 0;
+  answer.cursor = 0;
+  memcpy (reply->bytes, &answer, sizeof (answer));
+  reply->used = sizeof (answer);
+}
+
+static void
+finish_reply (emb_reply_t *reply, uint32_t count, uint16_t record_size, int32_t retval, uint64_t cursor)
+{
+  fp_msg_t answer;
+
+  memcpy (&answer, reply->bytes, sizeof (answer));
+  answer.length = reply->used;
+  answer.count = count;
+  answer.record_size = record_size;
+  answer.retval = retval;
+  answer.cursor = cursor;
+  memcpy (reply->bytes, &answer, sizeof (answer));
+}
+
+void
+emb_message_refuse (const fp_msg_t *header, int32_t retval, emb_reply_t *reply)
+{
+  start_reply (header, reply);
+  finish_reply (reply, 0, 0, retval, 0);
+}
+
+/* Checks a header against the payload that came with it: 0, or what the sender gets. */
+static int32_t
+check (const fp_msg_t *h)
+{
+  const uint32_t payload = h->length - (uint32_t) sizeof (*h);
+  uint32_t record = 0;
+
+  if (h->version != FP_MSG_VERSION)
+    return -EPROTO;
+  switch (h->type)
+    {
+    case FP_MSG_INFO:
+    case FP_MSG_STATS:
+    case FP_MSG_COMMIT:
+    case FP_MSG_FLUSH_SESSIONS:
+      return payload == 0 && h->count == 0 ? 0 : -EINVAL;
+    case FP_MSG_DUMP:
+      return fp_wire_size (h->table) && payload == 0 && h->count == 0 ? 0 : -EINVAL;
+    case FP_MSG_UPSERT:
+    case FP_MSG_DELETE:
+    case FP_MSG_FETCH:
+      record = h->type == FP_MSG_UPSERT ? fp_wire_size (h->table) : fp_wire_key_size (h->table);
+      if (!record || h->record_size != record || h->count > FP_MSG_MAX_RECORDS || payload != h->count * record)
+	return -EINVAL;
+      return 0;
+    default:
+      return -EINVAL;
+    }
+}
+
+bool
+emb_message_start (emb_request_t *q, const uint8_t *bytes, emb_reply_t *reply)
+{
+  int32_t rv;
+
+  memset (q, 0, sizeof (*q));
+  memcpy (&q->header, bytes, sizeof (q->header));
+  q->payload = bytes + sizeof (q->header);
+  start_reply (&q->header, reply);
+  rv = check (&q->header);
+  if (rv)
+    finish_reply (reply, 0, 0, rv, 0);
+  return rv != 0;
+}
+
+static bool
+change_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply, bool *dirty)
+{
+  int codes[EMB_SLICE];
+  const fp_msg_t *h = &q->header;
+  const uint32_t left = h->count - q->done, n = left < EMB_SLICE ? left : EMB_SLICE;
+  const uint8_t *records = q->payload + (size_t) q->done * h->record_size;
+
+  if (n)
+    {
+      *dirty = true;
+      if (h->type == FP_MSG_UPSERT)
+	fp_control_upsert (e->region, h->table, records, n, codes);
+      else
+	fp_control_delete (e->region, h->table, records, n, codes);
+      for (uint32_t i = 0; i < n; i++)
+	if (codes[i])
+	  {
+	    const fp_msg_failure_t failure = { q->done + i, codes[i] };
+	    memcpy (reply->bytes + reply->used, &failure, sizeof (failure));
+	    reply->used += sizeof (failure);
+	    q->failures++;
+	  }
+      q->done += n;
+    }
+  if (q->done < h->count)
+    return false;
+  finish_reply (reply, h->count - q->failures, sizeof (fp_msg_failure_t), 0, 0);
+  return true;
+}
+
+_Static_assert (FP_MSG_MAX_RECORDS * sizeof (fp_msg_failure_t) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES, "failures fit");
+_Static_assert (FP_MSG_MAX_RECORDS * sizeof (fp_wire_frontend_t) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES, "records fit");
+
+static bool
+fetch_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+{
+  const fp_msg_t *h = &q->header;
+  const uint16_t record = (uint16_t) fp_wire_size (h->table);
+  const uint32_t left = h->count - q->done, n = left < EMB_SLICE ? left : EMB_SLICE;
+
+  for (uint32_t i = 0; i < n; i++)
+    {
+      const uint8_t *key = q->payload + (size_t) (q->done + i) * h->record_size;
+      fp_wire_t found;
+      if (fp_control_fetch (e->region, h->table, key, &found) == 0)
+	{
+	  memcpy (reply->bytes + reply->used, found.bytes, record);
+	  reply->used += record;
+	}
+    }
+  q->done += n;
+  if (q->done < h->count)
+    return false;
+  finish_reply (reply, (reply->used - (uint32_t) sizeof (*h)) / record, record, 0, 0);
+  return true;
+}
+
+static bool
+dump_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+{
+  const fp_msg_t *h = &q->header;
+  const uint16_t entry = (uint16_t) FP_DUMP_ENTRY (h->table);
+  uint64_t cursor = h->cursor;
+  const int n = fp_control_dump (e->region, h->table, &cursor, reply->bytes + reply->used, FP_MSG_MAX_RECORDS);
+
+  if (n < 0)
+    finish_reply (reply, 0, 0, n, 0);
+  else
+    {
+      reply->used += (uint32_t) n * entry;
+      finish_reply (reply, (uint32_t) n, entry, 0, cursor);
+    }
+  return true;
+}
+
+_Static_assert (FP_MSG_MAX_RECORDS * (FP_WIRE_FRONTEND_KEY + 8) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES, "dump fits");
+
+static void
+describe (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+{
+  emb_json_t json;
+
+  emb_json_init (&json, (char *) reply->bytes + reply->used, FP_MSG_MAX_BYTES - reply->used);
+  if (q->header.type == FP_MSG_INFO)
+    emb_report_info (e, &json);
+  else
+    emb_report_stats (e, &json);
+  reply->used += (uint32_t) json.used;
+  finish_reply (reply, 1, 0, json.failed ? -EMSGSIZE : 0, 0);
+}
+
+bool
+emb_message_step (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply, bool *dirty)
+{
+  switch (q->header.type)
+    {
+    case FP_MSG_UPSERT:
+    case FP_MSG_DELETE:
+      return change_records (e, q, reply, dirty);
+    case FP_MSG_FETCH:
+      return fetch_records (e, q, reply);
+    case FP_MSG_DUMP:
+      return dump_records (e, q, reply);
+    case FP_MSG_COMMIT:
+      fp_control_commit (e->region);
+      *dirty = false;
+      finish_reply (reply, 0, 0, 0, 0);
+      return true;
+    case FP_MSG_FLUSH_SESSIONS:
+      finish_reply (reply, fp_control_flush_sessions (e->region), 0, 0, 0);
+      return true;
+    default:
+      describe (e, q, reply);
+      return true;
+    }
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Command line of vpp-embedded. */
+#ifndef EMB_OPTIONS_H
+#define EMB_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define EMB_MAX_INTERFACES 8
+#define EMB_MAX_WORKERS	   32
+#define EMB_VERSION	   "0.1.0"
+
+typedef struct
+{
+  const char *interfaces[EMB_MAX_INTERFACES];
+  uint32_t n_interfaces;
+  const char *socket;
+  const char *region;
+  const char *settings;
+  uint32_t workers;
+  uint32_t sessions; /* of each address family */
+  uint32_t services;
+  uint32_t frontends;
+  uint32_t endpoints;
+  uint32_t prefixes;
+  uint32_t fragments;
+  uint32_t ring_frames; /* receive ring of each worker and interface */
+  uint32_t busy_poll_us;
+  bool check;
+} emb_options_t;
+
+/* Returns -1 to go on, else the exit status of the program. */
+int emb_options_parse (emb_options_t *o, int argc, char **argv);
+
+#endif /* EMB_OPTIONS_H */
