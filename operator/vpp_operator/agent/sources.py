@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from vpp_operator.api.problem import Owner, Problem
 from vpp_operator.dataplane.records import Table
 from vpp_operator.services.decode import DecodeError
 from vpp_operator.services.table import TABLES, ServiceTable
+
+_FRONTEND_KEY = struct.Struct("<IBBHB7x16s")
 
 __all__ = ["ServiceSource", "Source", "Update"]
 
@@ -63,8 +66,12 @@ class ServiceSource:
     # Services recomputed between two looks at the event loop.
     SERVICES = 32
 
-    def __init__(self, table: ServiceTable) -> None:
+    def __init__(
+        self, table: ServiceTable, node_ports_changed: Callable[[Iterable[int]], None] = lambda ports: None
+    ) -> None:
         self._table = table
+        self._node_ports: dict[bytes, int] = {}
+        self._node_ports_changed = node_ports_changed
         self._listed: set[str] = set()
         self._versions: dict[str, str] = {}
         self._dirty = False
@@ -81,7 +88,23 @@ class ServiceSource:
         """Recompute some of what changed."""
         changes = self._table.update(self.SERVICES)
         self._dirty = bool(self._table.pending)
+        self._note_node_ports(changes.upserts[Table.FRONTEND], changes.deletes[Table.FRONTEND])
         return Update(changes.upserts, changes.deletes, dict(self._versions))
+
+    def _note_node_ports(self, added: Iterable[bytes], removed: Iterable[bytes]) -> None:
+        known = self._node_ports
+        before = len(known)
+        gone = [known.pop(key) for key in removed if key in known]
+        for key in added:
+            _, _, _, port, node_port, _ = _FRONTEND_KEY.unpack(key)
+            if node_port:
+                known[key] = port
+        if gone or len(known) != before:
+            self._node_ports_changed(known.values())
+
+    def missing(self) -> list[str]:
+        """Return the kinds that have not been listed yet."""
+        return [kind for kind in self.KINDS if kind not in self._listed]
 
     def owner_of(self, table: Table, key: bytes) -> Owner | None:
         """Return the Service of a record."""

@@ -1,0 +1,413 @@
+"""The node process, put together. SIGTERM ends it and leaves everything on the node as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from vpp_operator.agent.enginesettings import pending_restart, write_settings
+from vpp_operator.agent.facts import NodeObject, decode_node, decode_service_cidrs
+from vpp_operator.agent.health import health_app, metrics_app, serve
+from vpp_operator.agent.interfaces import AddressWatch, listening_ports, own_addresses
+from vpp_operator.agent.loop import Loop, LoopTimes
+from vpp_operator.agent.metrics import AgentCollector
+from vpp_operator.agent.nodesource import NodeSource
+from vpp_operator.agent.reporter import Reporter
+from vpp_operator.agent.servers import ServerMemory, decode_kubernetes_slice
+from vpp_operator.agent.settings import Settings, SettingsError, parse_settings
+from vpp_operator.agent.sinks import ObjectSink, ServiceSink, SliceSink, matches
+from vpp_operator.agent.sources import ServiceSource
+from vpp_operator.agent.status import Knowledge, refusal_problems
+from vpp_operator.agent.steering import Network, NodeSteering
+from vpp_operator.api.base import API_VERSION
+from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec
+from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
+from vpp_operator.kube import Access, AccessError, ApiAccess
+from vpp_operator.node.spec import Finding, NodeSpec
+from vpp_operator.services.compute import Options
+from vpp_operator.services.decode import decode_service, decode_slice
+from vpp_operator.services.model import EndpointSlice
+from vpp_operator.services.table import ServiceTable
+from vpp_operator.watch import Watch, WatchTarget
+
+__all__ = ["Agent", "NodeChecks", "main"]
+
+_log = structlog.get_logger(__name__)
+
+PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+CHECK_SECONDS = 60.0
+STUCK_SECONDS = 120.0
+
+
+class NodeChecks(Protocol):
+    """What is looked at on the node from time to time. Both calls block."""
+
+    def findings(self, spec: NodeSpec) -> list[Finding]:
+        """Return what hinders or limits the dataplane."""
+        ...
+
+    def attach_mode(self, spec: NodeSpec) -> AttachMode | None:
+        """Return how the node's pods are connected; None: not known."""
+        ...
+
+
+class Agent:
+    """All parts of the node process. ``network`` None: the node's own network is left alone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        access: Access,
+        dataplane: DataplaneProtocol,
+        network: Network | None,
+        checks: NodeChecks | None = None,
+    ) -> None:
+        self.settings = settings
+        self._access = access
+        self._dataplane = dataplane
+        self._checks = checks
+        self._spec = DataplaneSpec()
+        self._object: Dataplane | None = None
+        self._object_known = False
+        self._selected = True
+        self._undone = False
+        self._findings: list[Finding] = []
+        self._attach_mode: AttachMode | None = None
+        self._object_error = ""
+        self._memory = ServerMemory(access.servers, settings.state_dir / "api-servers")
+        self._table = ServiceTable(Options(settings.node_name, external_ips=settings.external_ips))
+        self.watches: dict[str, Watch[Any]] = {}
+        self.node = NodeSource(
+            settings.node_name, settings.source_ports, settings.service_cidrs, self._facts_changed
+        )
+        self.services = ServiceSource(self._table, self.node.set_node_ports)
+        self.steering = (
+            NodeSteering(network, lambda: self.node.facts, on_change=self._condition_changed)
+            if network is not None
+            else None
+        )
+        self.loop = Loop(
+            dataplane,
+            [self.node, self.services],
+            self.steering,
+            times=LoopTimes(audit=settings.audit_seconds),
+            on_change=self._condition_changed,
+            on_stats=lambda stats: self.reporter.observe(stats),
+        )
+        # Nothing is changed before it is known whether the Dataplane is paused and the node selected.
+        self.loop.pause(True)
+        self.api = ApiAccess(access, user_agent=f"vpp-operator-agent/{_version()}")
+        self.reporter = Reporter(
+            self.api, settings.node_name, self.knowledge, may_take_back=lambda: not self.not_ready()
+        )
+
+    # --------------------------------------------------------------------------------------------- callbacks
+
+    def _condition_changed(self) -> None:
+        self.reporter.condition_changed()
+
+    def _facts_changed(self) -> None:
+        if self.steering is not None:
+            self.steering.facts_changed()
+        self.loop.wake()
+
+    def _node_changed(self, _: str, node: NodeObject | None) -> None:
+        if node is None:
+            # A Node that is deleted and made anew must not take the dataplane down with it.
+            return
+        self.node.set_node(node)
+        selected = matches(node.labels, self.settings.node_selector)
+        if selected != self._selected:
+            self._selected = selected
+            _log.warning("node selection changed", selected=selected)
+            self._condition_changed()
+        self._set_pause()
+
+    def _node_failed(self, _: str, error: Exception) -> None:
+        self.node.set_node(None, str(error))
+
+    def _dataplane_changed(self, _: str, dataplane: Dataplane | None) -> None:
+        self._object = dataplane
+        self._object_error = ""
+        self._spec = dataplane.spec if dataplane is not None else DataplaneSpec()
+        self.node.set_fallback_pod_cidrs(_networks(self._spec.pod_cidrs))
+        if dataplane is not None:
+            self._write_engine_settings(dataplane)
+        self._set_pause()
+        self.reporter.set_object(dataplane)
+
+    def _dataplane_failed(self, _: str, error: Exception) -> None:
+        self._object_error = f"Dataplane not understood: {error}; its last valid version stays in force"
+        _log.error("Dataplane not understood", error=str(error))
+        self._dataplane_known()
+
+    def _dataplane_known(self) -> None:
+        self._object_known = True
+        self._set_pause()
+
+    def _set_pause(self) -> None:
+        self.loop.pause(not self._object_known or self._spec.paused or not self._selected)
+
+    def _write_engine_settings(self, dataplane: Dataplane) -> None:
+        file = self.settings.run_dir / "engine.conf"
+        try:
+            if write_settings(file, dataplane.spec.tuning.runtime):
+                _log.info("engine settings written", file=str(file))
+        except OSError as error:
+            _log.error("engine settings not written", file=str(file), error=str(error))
+
+    def _decode_slice(self, obj: dict[str, Any]) -> EndpointSlice:
+        meta = obj.get("metadata") or {}
+        if meta.get("namespace") == "default":
+            servers = decode_kubernetes_slice(obj)
+            if servers:
+                self._memory.learn(meta.get("name", ""), servers)
+        return decode_slice(obj)
+
+    # ------------------------------------------------------------------------------------------------- state
+
+    def not_live(self) -> str:
+        """Return why the kubelet should restart this process; empty: it is well."""
+        silence = asyncio.get_running_loop().time() - self.loop.last_turn
+        return f"the reconcile loop stands still for {silence:.0f} s" if silence > STUCK_SECONDS else ""
+
+    def not_ready(self) -> str:
+        """Return what is missing until the first sync is done and programmed; empty: nothing."""
+        if not self.loop.synced():
+            return f"waiting for {self._waiting_for()}"
+        if not self._selected or self._spec.paused:
+            return ""
+        if not self.loop.settled_once:
+            return self.loop.error or f"{self.loop.pending()} records to program"
+        if self.steering is not None and not self.steering.applied:
+            return self.steering.error or "the node's network is being joined"
+        return ""
+
+    def _waiting_for(self) -> str:
+        missing = [f"{kind}s" for kind in self.services.missing()]
+        if self.node.missing():
+            missing.append(self.node.missing())
+        return " and ".join(missing)
+
+    def knowledge(self) -> Knowledge:
+        """Return what the status is made of."""
+        loop, info = self.loop, self.loop.info
+        unsettled = [entry for entry in loop.unsettled() if entry[2]]
+        owners = {table: source for source in (self.node, self.services) for table in source.tables}
+        refused = [(owners[table].owner_of(table, key), table, code) for table, key, code in unsettled]
+        findings = list(self._findings)
+        if self._object_error:
+            findings.append(
+                Finding("Degraded", "Invalid", self._object_error, "bring CRD and agent to one release")
+            )
+        return Knowledge(
+            node_name=self.settings.node_name,
+            agent_version=_version(),
+            generation=self._object.metadata.generation if self._object is not None else None,
+            selected=self._selected,
+            paused=self._spec.paused,
+            wanted_engine=self._spec.engine.value if self._object is not None else self.settings.engine,
+            waiting_for="" if loop.synced() else self._waiting_for(),
+            settled_once=loop.settled_once,
+            pending=loop.pending(),
+            engine_error=loop.error,
+            info=info,
+            stats=loop.stats,
+            steering_error=self.steering.error if self.steering is not None else "",
+            findings=findings,
+            services_total=self.services.total(),
+            problems=[*self.node.problems(), *self.services.problems(), *refusal_problems(refused)],
+            refused=Counter((table, code) for _, table, code in refused),
+            versions=loop.versions(),
+            attach_mode=self._attach_mode,
+            pending_restart=(
+                pending_restart(self._spec.tuning.runtime, info)
+                if info is not None and self._object is not None
+                else ()
+            ),
+        )
+
+    # --------------------------------------------------------------------------------------------------- run
+
+    def _make_watches(self) -> None:
+        name, wake = self.settings.node_name, self.loop.wake
+        own = f"metadata.name={name}"
+
+        def cidrs_refused(code: int) -> None:
+            # Not served by this cluster, or not for us: each ClusterIP is steered by itself then.
+            if code in (403, 404):
+                self.node.service_cidrs_known()
+
+        def dataplane_refused(code: int) -> None:
+            if code == 404:
+                self._dataplane_known()
+
+        self.watches = {
+            "Service": Watch(
+                self.api,
+                WatchTarget("/api/v1/services", f"!{PROXY_NAME_LABEL}", "spec.clusterIP!=None"),
+                decode_service,
+                ServiceSink(self._table, self.services, wake),
+            ),
+            "EndpointSlice": Watch(
+                self.api,
+                WatchTarget("/apis/discovery.k8s.io/v1/endpointslices", f"!{HEADLESS_LABEL}"),
+                self._decode_slice,
+                SliceSink(self._table, self.services, wake),
+            ),
+            "Node": Watch(
+                self.api,
+                WatchTarget("/api/v1/nodes", field_selector=own),
+                decode_node,
+                ObjectSink(
+                    self._node_changed,
+                    self._node_failed,
+                    version=lambda version: self.node.note_version("Node", version),
+                ),
+            ),
+            "Dataplane": Watch(
+                self.api,
+                WatchTarget(f"/apis/{API_VERSION}/dataplanes", field_selector=own),
+                Dataplane.model_validate,
+                ObjectSink(self._dataplane_changed, self._dataplane_failed, self._dataplane_known),
+                on_refused=dataplane_refused,
+            ),
+        }
+        if not self.settings.service_cidrs:
+            self.watches["ServiceCIDR"] = Watch(
+                self.api,
+                WatchTarget("/apis/networking.k8s.io/v1/servicecidrs"),
+                decode_service_cidrs,
+                ObjectSink(
+                    self.node.set_service_cidrs,
+                    lambda cidr, error: _log.error("ServiceCIDR not understood", name=cidr, error=str(error)),
+                    self.node.service_cidrs_known,
+                ),
+                on_refused=cidrs_refused,
+            )
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        self._memory.load()
+        registry = CollectorRegistry()
+        registry.register(
+            AgentCollector(self.loop, lambda: self.watches, self.reporter, self.steering, self.services.total)
+        )
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        async with contextlib.AsyncExitStack() as stack:
+            for app, bind in (
+                (health_app(self.not_live, self.not_ready), self.settings.health),
+                (metrics_app(registry), self.settings.metrics),
+            ):
+                runner = await serve(app, bind)
+                stack.push_async_callback(runner.cleanup)
+            await stack.enter_async_context(self.api)
+            stack.push_async_callback(self._dataplane.close)
+            addresses = asyncio.Event()
+            addresses.set()
+            stack.callback(AddressWatch(addresses.set).close)
+            self._make_watches()
+            async with asyncio.TaskGroup() as tasks:
+                for kind, watch in self.watches.items():
+                    tasks.create_task(watch.run(), name=f"watch {kind}")
+                tasks.create_task(self.loop.run(), name="loop")
+                tasks.create_task(self.reporter.run(), name="reporter")
+                tasks.create_task(self._follow_addresses(addresses), name="addresses")
+                tasks.create_task(_every(CHECK_SECONDS, self._check_node), name="checks")
+                tasks.create_task(_every(2.0, self._undo_if_deselected), name="undo")
+
+    async def _follow_addresses(self, changed: asyncio.Event) -> None:
+        while True:
+            await changed.wait()
+            changed.clear()
+            self.node.set_addresses(await asyncio.to_thread(own_addresses))
+            # Interfaces of pods come and go in bursts.
+            await asyncio.sleep(1.0)
+
+    async def _check_node(self) -> None:
+        self.node.set_listeners(await asyncio.to_thread(listening_ports))
+        if self._checks is None or self.steering is None or not self.node.ready():
+            return
+        spec = self.steering.spec()
+        findings = await asyncio.to_thread(self._checks.findings, spec)
+        mode = await asyncio.to_thread(self._checks.attach_mode, spec)
+        if findings != self._findings or mode != self._attach_mode:
+            self._findings, self._attach_mode = findings, mode
+            self._condition_changed()
+
+    async def _undo_if_deselected(self) -> None:
+        if self._selected:
+            self._undone = False
+        elif not self._undone and self.steering is not None:
+            await self.steering.undo()
+            self._undone = True
+            _log.warning("the node has its own network back")
+
+
+async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await action()
+        except Exception as error:
+            # A look at the node that fails must not end the process: the next one may succeed.
+            _log.error("periodic task failed", task=action.__name__, error=str(error))
+        await asyncio.sleep(seconds)
+
+
+def _networks(texts: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+def _version() -> str:
+    try:
+        return version("vpp-operator")
+    except PackageNotFoundError:
+        return ""
+
+
+async def _run_until_signal(agent: Agent) -> None:
+    running = asyncio.create_task(agent.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        _log.info("ending; links, rules and tables stay as they are")
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the agent until SIGTERM; return the exit code (2: a setting is wrong)."""
+    from vpp_operator.agent.checks import PreflightChecks
+    from vpp_operator.dataplane.embedded import EmbeddedDataplane
+    from vpp_operator.node.network import NodeNetwork
+
+    environ = os.environ if environ is None else environ
+    try:
+        settings = parse_settings(sys.argv[1:] if argv is None else argv, environ)
+        access = Access.from_environment(environ)
+    except (SettingsError, AccessError) as error:
+        _log.error("cannot start", error=str(error))
+        return 2
+    network = NodeNetwork(settings.run_dir / "journal.json") if settings.steering else None
+    agent = Agent(
+        settings,
+        access,
+        EmbeddedDataplane(settings.socket),
+        network,
+        PreflightChecks() if settings.steering else None,
+    )
+    asyncio.run(_run_until_signal(agent))
+    return 0
