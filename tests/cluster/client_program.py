@@ -77,6 +77,29 @@ def udp(options: argparse.Namespace) -> Result:
     return {"sent": sent, "answered": answered, "bodies": {}, "errors": errors}
 
 
+def datagrams(options: argparse.Namespace) -> Result:
+    """Datagrams of ``size`` bytes, each from a socket of its own; an answer ends with what was sent."""
+    bodies: collections.Counter[str] = collections.Counter()
+    errors: collections.Counter[str] = collections.Counter()
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    for _ in range(options.count):
+        data = secrets.token_hex(options.size)[: options.size].encode()
+        with socket.socket(family, socket.SOCK_DGRAM) as flow:
+            flow.settimeout(options.timeout)
+            flow.connect((options.host, options.port))
+            try:
+                flow.send(data)
+                reply = flow.recv(65536)
+            except OSError as error:
+                errors[f"{type(error).__name__}: {error}"] += 1
+                continue
+        if reply.endswith(data):
+            bodies[reply[: -len(data)].decode().strip()] += 1
+        else:
+            errors["an answer with other contents"] += 1
+    return {"sent": options.count, "answered": bodies.total(), "bodies": bodies, "errors": errors}
+
+
 def dns(options: argparse.Namespace) -> Result:
     """DNS questions over UDP, each from a socket of its own."""
     kind, family = (28, 16) if options.record == "AAAA" else (1, 4)
@@ -121,6 +144,12 @@ def main() -> None:
     mode.add_argument("port", type=int)
     mode.add_argument("rate", type=float)
     mode.add_argument("seconds", type=float)
+    mode = modes.add_parser("datagrams")
+    mode.set_defaults(run=datagrams)
+    mode.add_argument("host")
+    mode.add_argument("port", type=int)
+    mode.add_argument("size", type=int)
+    mode.add_argument("count", type=int)
     mode = modes.add_parser("dns")
     mode.set_defaults(run=dns)
     mode.add_argument("host")

@@ -10,7 +10,10 @@ from tests.cluster.paths import PACKAGE
 from tests.cluster.places import Place
 from tests.cluster.progress import ClusterError
 
-_PROGRAM = (PACKAGE / "client_program.py").read_text()
+
+def client_program() -> str:
+    """Text of the client."""
+    return (PACKAGE / "client_program.py").read_text()
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Client:
         """Datagrams at ``rate`` a second to agnhost's UDP server."""
         return self._outcome(["udp", host, str(port), str(rate), str(seconds)])
 
+    def datagrams(self, host: str, port: int, size: int, count: int, timeout: float = 5) -> Outcome:
+        """``count`` datagrams of ``size`` bytes, each from a new port, to a server that sends them back."""
+        return self._outcome(["--timeout", str(timeout), "datagrams", host, str(port), str(size), str(count)])
+
     def dns(self, host: str, name: str, record: str, count: int) -> Outcome:
         """``count`` DNS questions for the record A or AAAA."""
         return self._outcome(["dns", host, "53", name, record, str(count)])
@@ -71,7 +78,7 @@ def place_client(place: Place) -> Client:
     """A client on a node or outside, in the machine's own network."""
 
     def run(words: list[str]) -> str:
-        return place.run("python3", "-", *words, stdin=_PROGRAM, timeout=300)
+        return place.run("python3", "-", *words, stdin=client_program(), timeout=300)
 
     return Client(place.name, run)
 
@@ -81,7 +88,7 @@ def pod_client(kubectl: Callable[..., str], namespace: str, pod: str) -> Client:
 
     def run(words: list[str]) -> str:
         command = ["exec", "--namespace", namespace, "--stdin", pod, "--", "python3", "-", *words]
-        return kubectl(*command, stdin=_PROGRAM)
+        return kubectl(*command, stdin=client_program())
 
     return Client(f"{namespace}/{pod}", run)
 

@@ -1,0 +1,89 @@
+"""The cluster of the end-to-end tests, with the chart installed.
+
+By default a cluster of their own ("e2e"), ended afterwards; VPP_OPERATOR_KEEP=1 keeps it for the next run.
+With KUBECONFIG the tests run on that cluster, whose images have to be there, and install the chart unless it
+is. With VPP_OPERATOR_E2E_PROXY=kube-proxy nothing is installed and kube-proxy serves: the same tests then
+judge themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster import images, install, parts
+from tests.cluster.cluster import Cluster
+from tests.cluster.progress import ClusterError
+from tests.e2e.environment import NAMESPACE, Environment
+from tests.e2e.node_state import NodeState, node_state
+
+COMPARED = os.environ.get("VPP_OPERATOR_E2E_PROXY") == "kube-proxy"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "product: needs the chart, not just something that serves Services")
+    config.addinivalue_line("markers", "own_cluster: looks into the nodes or changes them")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("product") and COMPARED:
+            item.add_marker(pytest.mark.skip(reason="kube-proxy serves here, for comparison"))
+        if item.get_closest_marker("own_cluster") and os.environ.get("KUBECONFIG"):
+            item.add_marker(pytest.mark.skip(reason="not on a foreign cluster (KUBECONFIG)"))
+
+
+@pytest.fixture(scope="session")
+def bare() -> Iterator[Environment]:
+    """The cluster before anything is installed."""
+    parts.ensure(["kubernetes", "helm"])
+    foreign = os.environ.get("KUBECONFIG")
+    if foreign:
+        yield Environment(Path(foreign), None)
+        return
+    cluster = Cluster("e2e")
+    archives = [] if COMPARED else images.ensure(images.PRODUCT)
+    try:
+        cluster.up()
+        cluster.load(archives)
+        yield Environment(cluster.kubeconfig, cluster)
+    finally:
+        if not os.environ.get("VPP_OPERATOR_KEEP"):
+            cluster.down()
+
+
+@pytest.fixture(scope="session")
+def states_before(bare: Environment) -> dict[str, NodeState]:
+    """What the nodes looked like before the chart was installed (own cluster only)."""
+    if bare.own is None:
+        return {}
+    return {node.name: node_state(node.place) for node in bare.own.nodes}
+
+
+@pytest.fixture(scope="session")
+def environment(bare: Environment, states_before: dict[str, NodeState]) -> Environment:
+    """The cluster with the chart installed and everything Ready."""
+    if COMPARED:
+        assert bare.own is not None
+        bare.own.start_proxy()
+    else:
+        install.install(bare.kubeconfig)
+        try:
+            install.wait_ready(bare.kubectl, len(bare.nodes))
+        except ClusterError as error:
+            pytest.exit(f"the chart did not become Ready: {error}", returncode=1)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    bare.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
+    return bare
+
+
+@pytest.fixture(params=["IPv4", "IPv6"])
+def family(request: pytest.FixtureRequest, environment: Environment) -> str:
+    """Every test that asks for it runs once in each family."""
+    name: str = request.param
+    if any(name not in node.addresses for node in environment.nodes):
+        pytest.skip(f"the cluster's nodes have no {name} address")
+    return name
