@@ -176,8 +176,11 @@ class Reporter:
             if knowledge.info is not None:
                 knowledge.measured = measure(self._base, knowledge.stats, self._now())
             self._base = knowledge.stats
-        existing = self._existing()
-        status = build_status(knowledge, existing, self._now())
+        before = self._existing()
+        if self._written is not None and not self._taken_away():
+            # What was written last, though the watch may not have brought it back yet.
+            before = self._written.conditions or ()
+        status = build_status(knowledge, before, self._now())
         if not figures:
             status = self._keep_figures(status)
         if not changed(self._written, status) and not self._taken_away():
