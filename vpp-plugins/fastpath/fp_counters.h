@@ -87,6 +87,7 @@ typedef struct
   _Atomic u64 counter[FP_COUNTERS];
   _Atomic u64 drop[FP_DROPS];
   fp_path_counters_t path[FP_PATHS];
+  _Atomic u64 live[4]; /* entries added less entries removed, by enum fp_shared; the workers' sum counts */
 } FP_ALIGNED fp_counters_t;
 
 /* One writer: a load and a store, no locked instruction. */

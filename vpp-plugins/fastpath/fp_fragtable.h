@@ -54,6 +54,8 @@ fp_frag_remove (fp_worker_t *w, u32 slot, u64 life)
     return 0;
   fp_index_erase (&t->index, fp_hash_frag (&w->region->hash, &f->key), slot << 1, (u32) (life >> 48));
   fp_slot_retire (w, FP_SHARED_FRAGMENT, slot);
+  if (fp_life_phase (life) == FP_PHASE_LIVE)
+    fp_counter_add (&w->counters->live[FP_SHARED_FRAGMENT], -1ull);
   return 1;
 }
 
@@ -101,6 +103,7 @@ fp_frag_insert (fp_worker_t *w, const fp_frag_key_t *key, u8 kind, fp_sref_t ses
       if (rc == FP_INDEX_OK)
 	{
 	  atomic_store_explicit (&f->life, fp_life_with_phase (life, FP_PHASE_LIVE), memory_order_release);
+	  fp_counter_add (&w->counters->live[FP_SHARED_FRAGMENT], 1);
 	  return 0;
 	}
       fp_frag_remove (w, slot, life);

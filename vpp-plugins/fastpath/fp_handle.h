@@ -236,6 +236,8 @@ FP_INLINE void
 fp_worker_quiescent (fp_worker_t *w, u64 now_ns)
 {
   fp_worker_set_time (w, now_ns);
+  for (u32 t = 0; t < FP_SHARED_TABLES; t++)
+    fp_limbo_close (w, &w->limbo[t]);
   fp_quiescent (w->region->quiescence, w->worker);
   if ((++w->loops & 15) == 0)
     for (u32 t = 0; t < FP_SHARED_TABLES; t++)

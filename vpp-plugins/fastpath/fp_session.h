@@ -335,6 +335,7 @@ fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u8 state, u32 expiry, fp_s
       if (rc == FP_INDEX_OK && fp_session_promote (life))
 	{
 	  fp_count (w, FP_C_SESSION_NEW, 1);
+	  fp_counter_add (&w->counters->live[v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4], 1);
 	  return FP_INSERTED;
 	}
       if (rc == FP_INDEX_EXISTS && fp_word_slot (word) == *slot)
@@ -369,6 +370,7 @@ fp_session_remove_life (fp_worker_t *w, int v6, u32 slot, u64 life)
     return 0;
   fp_session_erase_words (w->region, v6, slot);
   fp_session_give_back (w, v6, slot);
+  fp_counter_add (&w->counters->live[v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4], -1ull);
   return 1;
 }
 
