@@ -166,6 +166,11 @@ class Engine:
         flow = _flow(packet)
         if flow is None:
             return packet
+        partial = bool(packet.flags.MF if isinstance(packet, IP) else packet.haslayer(IPv6ExtHdrFragment))
+        layer = packet.getlayer(TCP) or packet.getlayer(UDP)
+        if not partial:
+            # Without the virtio-net header nobody says whether the checksum is complete.
+            del layer.chksum
         to = self._flows.get(flow) or self._new(flow)
         if to is None:
             return packet
@@ -179,8 +184,6 @@ class Engine:
         if partial:
             # The rest of the datagram is not here: adjust (RFC 1624).
             layer.chksum = _adjust(layer.chksum, before, _pseudo(to))
-        else:
-            del layer.chksum
         return packet
 
     def _new(self, flow: Flow) -> Flow | None:

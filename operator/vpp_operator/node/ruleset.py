@@ -14,8 +14,10 @@ external4/6      address . protocol . port  to an external IP or load-balancer V
 snat4/6          address                    with snat_ports: replies of masqueraded flows
 endpoints4/6     address . protocol . port  replies of endpoints to the pods of this node
 pods4/6          prefix                     pods of this node
-direct4/6        client, endpoint, ports    filled by the kernel: pods that talk to an endpoint
-                                            without its Service; those replies are not taken in
+direct4/6        flow                       filled by the kernel: flows past the dataplane whose replies
+                                            would else be taken in (pods that talk to an endpoint
+                                            without its Service, ports that a CNI's masquerading
+                                            picked); the last request of a flow decides
 ===============  =========================  =================================================
 """
 
@@ -159,7 +161,10 @@ def _family_chains(f: _Fields) -> Iterator[Chain]:
     flow = f"{f.ip} saddr . {f.ip} daddr . meta l4proto . th sport . th dport"
     reverse = f"{f.ip} daddr . {f.ip} saddr . meta l4proto . th dport . th sport"
     own = f"fib daddr type local {f.ip} daddr != {'127.0.0.0/8' if n == 4 else '::1'}"
-    to_endpoint = f"{f.ip} saddr @pods{n} {f.dst} . {f.proto} . {f.dport} @endpoints{n}"
+    from_endpoint = f"{f.src} . {f.proto} . {f.sport} @endpoints{n}"
+    to_endpoint = f"{f.dst} . {f.proto} . {f.dport} @endpoints{n}"
+    about_endpoint = f"{f.e_dst} . {f.e_proto} . {f.e_dport} @endpoints{n}"
+    learn = f"update @direct{n} {{ {flow} }}"
     odd = "ip hdrlength != 5" if n == 4 else "@nh,48,8 { 0, 43, 44, 60 }"
     ports = f"goto ports{n}"
     icmp = f"icmp{'' if n == 4 else 'v6'}"
@@ -174,11 +179,11 @@ def _family_chains(f: _Fields) -> Iterator[Chain]:
         (
             # Ports are elsewhere: the dataplane sorts it out, and passes what is not for a Service.
             f"{odd} goto divert",
-            f"{f.proto} . {f.dport} @node_ports {own} goto divert",
+            f"{f.proto} . {f.dport} @node_ports {own} goto reply{n}",
             f"{f.dst} . {f.proto} . {f.dport} @external{n} goto divert",
-            f"{f.ip} daddr @snat{n} {f.dport} @snat_ports goto divert",
-            f"{f.ip} daddr @pods{n} {f.src} . {f.proto} . {f.sport} @endpoints{n} goto reply{n}",
-            f"{to_endpoint} update @direct{n} {{ {flow} }}",
+            f"{f.ip} daddr @snat{n} {f.dport} @snat_ports {from_endpoint} goto reply{n}",
+            f"{f.ip} daddr @pods{n} {from_endpoint} goto reply{n}",
+            f"{f.ip} saddr @pods{n} {to_endpoint} {learn}",
         ),
     )
     yield Chain(f"reply{n}", "", (f"{reverse} @direct{n} return", "goto divert"))
@@ -189,13 +194,22 @@ def _family_chains(f: _Fields) -> Iterator[Chain]:
         (
             f"{icmp} type != {_ERRORS4 if n == 4 else _ERRORS6} return",
             embedded,
-            f"{f.ip} daddr @snat{n} {f.e_sport} @snat_ports goto divert",
-            f"{f.ip} daddr @pods{n} {f.e_dst} . {f.e_proto} . {f.e_dport} @endpoints{n} goto divert",
+            f"{f.ip} daddr @snat{n} {f.e_sport} @snat_ports {about_endpoint} goto divert",
+            f"{f.ip} daddr @pods{n} {about_endpoint} goto divert",
             f"{f.e_proto} . {f.e_sport} @node_ports fib daddr type local goto divert",
             f"{f.e_src} . {f.e_proto} . {f.e_sport} @external{n} goto divert",
         ),
     )
     yield Chain(f"steer{n}", "", tuple(steer))
+    # A CNI's masquerading picks source ports at random, ours among them.
+    yield Chain(
+        f"leave{n}",
+        "",
+        (
+            f"{f.proto} . {f.sport} @node_ports {learn}",
+            f"{f.ip} saddr @snat{n} {f.sport} @snat_ports {to_endpoint} {learn}",
+        ),
+    )
     yield Chain(f"forget{n}", "", (f"{to_endpoint} delete @direct{n} {{ {flow} }}",))
 
 
@@ -221,6 +235,15 @@ def _chains() -> Iterator[Chain]:
         # The ct expression brings conntrack's defragmentation into the hook: ports of later fragments are
         # known then.
         ("ct state untracked return", f'iifname "{HOST_LINK}" goto returned', families),
+    )
+    yield Chain(
+        "leaving",
+        "type filter hook postrouting priority srcnat + 10",
+        (
+            f'iifname "{HOST_LINK}" return',
+            "meta l4proto != { tcp, udp, sctp } return",
+            "meta nfproto vmap { ipv4 : goto leave4, ipv6 : goto leave6 }",
+        ),
     )
     yield Chain(
         "output",
