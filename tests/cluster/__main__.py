@@ -12,6 +12,9 @@ from tests.cluster.cluster import DEFAULT_NAME, Cluster
 from tests.cluster.demo import demo
 from tests.cluster.progress import ClusterError, fail, say, step
 
+# Commands that pass words on, and how many words up to there are ours.
+_OWN_WORDS = {"kubectl": 1, "helm": 1, "exec-outside": 1, "exec-node": 2, "step": 2}
+
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status."""
@@ -21,7 +24,6 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("packages", help="install the Debian packages that are missing")
     command = commands.add_parser("step", help="run a command between two lines that say what and how long")
     command.add_argument("text")
-    command.add_argument("words", nargs=argparse.REMAINDER)
     command = commands.add_parser("parts", help="build the Kubernetes parts into the cache")
     command.add_argument("words", nargs="*", metavar="PART", help=f"some of: {' '.join(parts.PARTS)}")
     commands.add_parser("demo", help="cluster, chart, examples, traffic; leaves the cluster up")
@@ -33,17 +35,17 @@ def main(arguments: list[str]) -> int:
     command = commands.add_parser("load", help="import the product's images on the nodes")
     command = commands.add_parser("kube-proxy", help="start or stop kube-proxy, for comparison")
     command.add_argument("action", choices=["start", "stop"])
-    for name, text in (
-        ("kubectl", "as administrator"),
-        ("helm", "as administrator"),
-        ("exec-outside", "on a machine outside"),
-    ):
-        command = commands.add_parser(name, help=f"run {name if name[0] != 'e' else 'a command'} {text}")
-        command.add_argument("words", nargs=argparse.REMAINDER)
+    for name in ("kubectl", "helm"):
+        commands.add_parser(name, help=f"run {name} as administrator", add_help=False)
+    commands.add_parser("exec-outside", help="run a command on a machine outside the cluster")
     command = commands.add_parser("exec-node", help="run a command on a node")
     command.add_argument("node")
-    command.add_argument("words", nargs=argparse.REMAINDER)
-    options = parser.parse_args(arguments)
+    # argparse takes options that follow for its own; what belongs to another command is cut off before.
+    own = next(
+        (index + count for index, word in enumerate(arguments) if (count := _OWN_WORDS.get(word))), None
+    )
+    options = parser.parse_args(arguments[:own])
+    options.words = options.words if own is None and "words" in options else arguments[own:]
     try:
         return run_command(Cluster(options.name), options)
     except ClusterError as error:

@@ -75,6 +75,7 @@ def environment(bare: Environment, states_before: dict[str, NodeState]) -> Envir
             install.wait_ready(bare.kubectl, len(bare.nodes))
         except ClusterError as error:
             pytest.exit(f"the chart did not become Ready: {error}", returncode=1)
+    bare.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")  # of a run that was killed
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     bare.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
     return bare
