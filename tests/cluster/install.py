@@ -110,13 +110,14 @@ def _last_words(kubectl: Kubectl, pod: dict[str, Any]) -> list[str]:
     texts = []
     status = pod.get("status", {})
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
-        if container.get("ready") and "running" in container.get("state", {}):
+        state = container.get("state", {})
+        begun = container.get("restartCount") or "waiting" not in state
+        if not begun or (container.get("ready") and "running" in state):
             continue
-        texts.append(f"--- {name}/{container['name']}: {json.dumps(container.get('state', {}))}")
+        texts.append(f"--- {name}/{container['name']}: {json.dumps(state)}")
         logs = ["logs", "--namespace", NAMESPACE, name, "--container", container["name"], "--tail=15"]
-        texts.append(_try(kubectl, *logs))
-        if container.get("restartCount"):
-            texts.append(f"--- the same, before its restart:\n{_try(kubectl, *logs, '--previous')}")
+        # A container that restarts at once may have no output yet; then its predecessor's tells.
+        texts.append(_try(kubectl, *logs, *(["--previous"] if "running" in state else [])))
     return texts
 
 
