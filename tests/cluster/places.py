@@ -103,7 +103,7 @@ class Place:
         """The words to put before a command so that it runs in the place."""
         if not self.pid:
             raise ClusterError(f"{self.name} does not run; `python -m tests.cluster up` starts the cluster")
-        spaces = ["--net"] if network_only else ["--net", "--uts", "--ipc", "--mount", "--pid"]
+        spaces = ["--net"] if network_only else ["--net", "--uts", "--ipc", "--mount", "--root", "--pid"]
         return ["nsenter", f"--target={self.pid}", *spaces, "--"]
 
     def run(self, *command: object, stdin: str | None = None, timeout: float | None = 60) -> str:
