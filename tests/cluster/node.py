@@ -169,6 +169,10 @@ class Node:
         done.parent.mkdir(exist_ok=True)
         done.write_text(stamp)
 
+    def tag_image(self, name: str, tag: str, further: str) -> None:
+        """Give an image that is on the node a further tag."""
+        self.place.run(*self._ctr(), "images", "tag", "--force", f"{name}:{tag}", f"{name}:{further}")
+
     def _ctr(self) -> list[object]:
         return [parts.binary("ctr"), "--address", _SOCKET, "--namespace", "k8s.io"]
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.cluster import images, install, parts
 from tests.cluster.cluster import Cluster
-from tests.cluster.progress import ClusterError
+from tests.cluster.places import Place
+from tests.cluster.progress import ClusterError, wait_for
 from tests.e2e.environment import NAMESPACE, Environment
 from tests.e2e.node_state import NodeState, node_state
 
@@ -60,7 +62,15 @@ def states_before(bare: Environment) -> dict[str, NodeState]:
     """What the nodes looked like before the chart was installed (own cluster only)."""
     if bare.own is None:
         return {}
+    for node in bare.own.nodes:
+        # The kubelet makes rules of its own a moment after it has started.
+        wait_for(f"the kubelet's rules on {node.name}", partial(_kubelet_problem, node.place), 60)
     return {node.name: node_state(node.place) for node in bare.own.nodes}
+
+
+def _kubelet_problem(place: Place) -> str:
+    rulesets = [place.run(f"{command}-save") for command in ("iptables", "ip6tables")]
+    return "" if all("KUBE-KUBELET-CANARY" in rules for rules in rulesets) else "no canary chain yet"
 
 
 @pytest.fixture(scope="session")

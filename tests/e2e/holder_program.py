@@ -27,7 +27,7 @@ class Connection:
         self.used += 1
         line = f"{self.number} {self.used}"
         try:
-            self.socket.settimeout(15)
+            self.socket.settimeout(90)  # longer than an engine may be away: TCP sends again
             self.socket.sendall(line.encode() + b"\n")
             reply = b""
             while not reply.endswith(b"\n"):

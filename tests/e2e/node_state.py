@@ -76,13 +76,26 @@ def node_state(place: Place) -> NodeState:
         # The cache of multicast and of neighbours is the kernel's own business.
         routes=tuple(re.sub(r" expires \d+sec| pref \w+", "", line) for line in routes),
         neighbours=lines("ip", "neighbour", "show", "nud", "permanent"),
-        nftables=_without_pods(place.run("nft", "--json", "list", "tables")),
+        nftables=ruleset_lines(place.run("nft", "--stateless", "list", "ruleset")),
         settings=tuple(settings),
         mounts=tuple(mount for mount in mounts if not re.search(r"/(containerd|kubelet|netns)/", mount)),
         files=lines("find", "/run", "/var/lib", "/dev/shm", "-maxdepth", "2", "-path", "*vpp*"),
     )
 
 
-def _without_pods(text: str) -> tuple[str, ...]:
-    tables = [entry["table"] for entry in json.loads(text)["nftables"] if "table" in entry]
-    return tuple(f"{table['family']} {table['name']}" for table in tables)
+def ruleset_lines(text: str) -> tuple[str, ...]:
+    """Lines of an nftables ruleset, each with its table and chain before it, so that they compare alone."""
+    lines: list[str] = []
+    place: list[str] = []
+    for line in (line.strip() for line in text.splitlines()):
+        # A comment line of iptables-nft says only who manages the table.
+        if not line or line.startswith("#"):
+            continue
+        if line == "}":
+            place.pop()
+        elif line.endswith("{"):
+            place.append(line.removesuffix("{").strip())
+            lines.append(": ".join(place))
+        else:
+            lines.append(": ".join([*place, line]))
+    return tuple(lines)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.cluster import install
+from tests.cluster import images, install
 from tests.e2e.environment import NAMESPACE, Environment, Holder
 from tests.e2e.test_services import answered, until
 
@@ -69,13 +69,16 @@ def test_killed_engine_keeps_its_flows(
     before = restarts(environment, engine)
     late = environment.servers("lasting-late", 1)
     place = environment.own.nodes[0].place
-    place.start("killer", ["sh", "-c", "while :; do pkill -KILL -x vpp-embedded; sleep 0.1; done"])
+    # The kubelet would start the engine again at once.
+    place.run("pkill", "-STOP", "-x", "kubelet")
     try:
-        until(lambda: "" if restarts(environment, engine) > before else "the engine still runs", 30)
-        environment.kubectl("label", "--namespace", NAMESPACE, "--overwrite", f"pod/{late[0]}", f"app={APP}")
+        place.run("pkill", "-KILL", "-x", "vpp-embedded")
+        label = ["label", "--namespace", NAMESPACE, "--overwrite", f"pod/{late[0]}", f"app={APP}"]
+        environment.kubectl(*label)
         until(lambda: endpoints_problem(environment, 5), 20)
     finally:
-        environment.own.nodes[0].stop_daemon("killer")
+        place.run("pkill", "-CONT", "-x", "kubelet")
+    until(lambda: "" if restarts(environment, engine) > before else "the engine has not come back", 90)
     try:
         until(answered(environment.pod(environment.nodes[0]), address, 80), 60)
         report = holder.check()
@@ -102,20 +105,23 @@ def test_restarted_agent_interrupts_nothing(
     assert holder.check() == {"alive": CONNECTIONS, "moved": 0, "lost": []}
 
 
+@pytest.mark.own_cluster
 def test_upgrade_loses_no_connection(environment: Environment, held: tuple[Holder, str], family: str) -> None:
-    """Both DaemonSets get new pods, one node at a time, while the connections are open."""
+    """New images of everything, rolled out one node at a time while the connections are open."""
+    assert environment.own is not None
     holder, address = held
     old = {
         (component, node.name): pods_of(environment, component, node.name)
         for component in ("engine", "agent")
         for node in environment.nodes
     }
-    stamp = f"{family}-{time.time():.0f}"
-    install.install(
-        environment.kubeconfig,
-        f"agent.podAnnotations.e2e={stamp}",
-        f"embedded.podAnnotations.e2e={stamp}",
-    )
+    settings = []
+    for short in ("operator", "embedded"):
+        tag = f"{images.version()}-{family.lower()}"
+        settings.append(f"images.{short}.tag={tag}")
+        for node in environment.own.nodes:
+            node.tag_image(f"docker.io/vpp-operator/{short}", images.version(), tag)
+    install.install(environment.kubeconfig, *settings)
 
     def unchanged() -> str:
         left = [
