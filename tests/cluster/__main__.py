@@ -61,6 +61,8 @@ def run_command(cluster: Cluster, options: argparse.Namespace) -> int:
             return timed(options.text, options.words)
         case "parts":
             parts.ensure(options.words)
+            for name in options.words or parts.PARTS:
+                say(f"--> {name} {parts.PARTS[name].version}: {parts.PARTS[name].directory}")
         case "demo":
             demo(cluster)
         case "images":

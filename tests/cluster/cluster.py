@@ -119,7 +119,7 @@ class Cluster:
             raise ClusterError(
                 f"{self.directory}: the nodes have a /var and /run of their own; set VPP_OPERATOR_RUN"
             )
-        parts.ensure(["etcd", "kubernetes", "containerd"])
+        parts.ensure(["containerd"])
         archives = images.ensure(images.CLUSTER)
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._exclusive():
@@ -143,11 +143,10 @@ class Cluster:
                 wait_for("the nodes are Ready", self._nodes_problem, 120, 0.5)
                 addons.wait(self.control_plane)
 
-    def load(self, archives: list[Path]) -> None:
-        """Import image archives on every node."""
-        for archive in archives:
-            for node in self.nodes:
-                node.import_image(archive)
+    def load(self, archives: list[Path]) -> bool:
+        """Import image archives on every node; returns whether a node had one of them not yet."""
+        imported = [node.import_image(archive) for archive in archives for node in self.nodes]
+        return any(imported)
 
     def start_proxy(self) -> None:
         """Start kube-proxy (nftables mode) on every node, for comparison."""
@@ -243,9 +242,11 @@ class Cluster:
             if not node.place.daemon_runs("kubelet"):
                 raise ClusterError(node.place.end_of("kubelet"))
         items = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
-        waiting = [node.name for node in self.nodes]
-        for item in items:
-            for condition in item.get("status", {}).get("conditions", ()):
-                if condition["type"] == "Ready" and condition["status"] == "True":
-                    waiting.remove(item["metadata"]["name"])
+        ready = {
+            item["metadata"]["name"]
+            for item in items
+            for condition in item.get("status", {}).get("conditions", ())
+            if condition["type"] == "Ready" and condition["status"] == "True"
+        }
+        waiting = [node.name for node in self.nodes if node.name not in ready]
         return f"waiting for {', '.join(waiting)}" if waiting else ""

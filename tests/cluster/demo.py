@@ -31,9 +31,11 @@ def demo(cluster: Cluster) -> None:
     archives = images.ensure(images.PRODUCT)
     cluster.up()
     with step("images: import on both nodes"):
-        cluster.load(archives)
+        changed = cluster.load(archives)
     with step("helm install vpp-operator charts/vpp-operator"):
         install.install(cluster.kubeconfig)
+        if changed:  # after a first demo the pods still run the images of the same name from before
+            cluster.kubectl("delete", "pods", "--all", "--namespace", install.NAMESPACE, "--wait=false")
     with step("operator, engines and agents Ready"):
         install.wait_ready(cluster.kubectl, len(cluster.nodes))
     with step("kubectl apply -f examples/"):

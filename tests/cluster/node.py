@@ -159,15 +159,16 @@ class Node:
 
     # -- images ------------------------------------------------------------------------------------------
 
-    def import_image(self, archive: Path) -> None:
-        """Import a docker-archive, unless this very file was imported before."""
+    def import_image(self, archive: Path) -> bool:
+        """Import a docker-archive; returns False when this very file was imported before."""
         done = self.place.directory / "images" / archive.name
         stamp = f"{archive.resolve()} {archive.stat().st_mtime_ns}"
         if done.exists() and done.read_text() == stamp:
-            return
+            return False
         self.place.run(*self._ctr(), "images", "import", "--local", archive, timeout=300)
         done.parent.mkdir(exist_ok=True)
         done.write_text(stamp)
+        return True
 
     def tag_image(self, name: str, tag: str, further: str) -> None:
         """Give an image that is on the node a further tag."""

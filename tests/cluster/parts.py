@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.cluster.golang import go_command, go_environment
 from tests.cluster.lock import exclusive
 from tests.cluster.paths import PACKAGE, cache_directory
-from tests.cluster.progress import ClusterError, run, say, step
+from tests.cluster.progress import ClusterError, run, step
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,11 @@ def ensure(names: Iterable[str] | None = None) -> None:
     for name in names or PARTS:
         if name not in PARTS:
             raise ClusterError(f"{name}: no such part; there are {', '.join(PARTS)}")
-        _ensure(PARTS[name])
+        part = PARTS[name]
+        if not part.directory.exists():
+            with exclusive(name):
+                if not part.directory.exists():
+                    _build(part)
 
 
 def binary(name: str) -> Path:
@@ -126,15 +130,6 @@ def binary(name: str) -> Path:
                 raise ClusterError(f"{name} is not built: run `python -m tests.cluster parts {part.name}`")
             return path
     raise ClusterError(f"{name}: no part has this command")
-
-
-def _ensure(part: Part) -> None:
-    if part.directory.exists():
-        say(f"--> {part.name} {part.version}: in the cache")
-        return
-    with exclusive(part.name):
-        if not part.directory.exists():
-            _build(part)
 
 
 def _build(part: Part) -> None:

@@ -159,21 +159,10 @@ address add {net.ipv4(1)}/24 dev fabric
 address add {net.ipv6(1)}/64 dev fabric nodad
 """,
         )
-        run(
-            [
-                "ip",
-                "link",
-                "add",
-                net.link,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "machine",
-                "netns",
-                self.place.pid,
-            ]
-        )
+        if Path(f"/sys/class/net/{net.link}").exists():
+            raise ClusterError(f"link {net.link} is there: another cluster has this network; choose a --name")
+        peer = ["peer", "name", "machine", "netns", self.place.pid]
+        run(["ip", "link", "add", net.link, "type", "veth", *peer])
         self.place.run("ip", "link", "set", "machine", "master", "fabric", "up")
         run(["ip", "address", "add", f"{net.ipv4(254)}/24", "dev", net.link])
         run(["ip", "link", "set", net.link, "up"])
