@@ -166,6 +166,9 @@ address add {net.ipv6(1)}/64 dev fabric nodad
         self.place.run("ip", "link", "set", "machine", "master", "fabric", "up")
         run(["ip", "address", "add", f"{net.ipv4(254)}/24", "dev", net.link])
         run(["ip", "link", "set", net.link, "up"])
+        off = Path(f"/proc/sys/net/ipv6/conf/{net.link}/disable_ipv6")
+        if off.exists() and off.read_text().strip() == "0":
+            run(["ip", "address", "add", f"{net.ipv6(254)}/64", "dev", net.link, "nodad"])
 
     def attach(self, place: Place) -> None:
         """Create the place and connect it: eth0 with both addresses and default routes to the gateway."""
