@@ -175,14 +175,17 @@ def _first_answers(cluster: Cluster, clients: dict[str, Client]) -> str:
 
 
 def _farewell(cluster: Cluster, seconds: float) -> str:
-    return f"""
-The demo passed in {seconds:.0f} s. The cluster is still up:
-
-  export KUBECONFIG={cluster.kubeconfig}
-  {parts.binary("kubectl")} get dataplanes
-  .venv/bin/python -m tests.cluster kubectl get pods -A           # the same without KUBECONFIG
-  .venv/bin/python -m tests.cluster exec-outside curl -s
-  http://{cluster.nodes[0].addresses[0]}:{_NODE_PORT}/hostname .venv/bin/python -m tests.cluster exec-node
-  node1 ip rule
-
-`make demo-down` ends it and removes every trace."""
+    command = ".venv/bin/python -m tests.cluster"
+    lines = (
+        f"The demo passed in {seconds:.0f} s. The cluster is still up:",
+        "",
+        f"  export KUBECONFIG={cluster.kubeconfig}",
+        f"  {parts.binary('kubectl')} get dataplanes",
+        "",
+        f"  {command} kubectl get pods -A      # the same without KUBECONFIG",
+        f"  {command} exec-node node1 ip rule",
+        f"  {command} exec-outside curl -s http://{cluster.nodes[0].addresses[0]}:{_NODE_PORT}/hostname",
+        "",
+        "`make demo-down` ends it and removes every trace.",
+    )
+    return "\n".join(lines)

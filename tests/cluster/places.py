@@ -96,7 +96,10 @@ class Place:
 
     def destroy(self) -> None:
         """End the first process, and with it everything in the place."""
-        for name in ("init", "unshare"):
+        # The daemons' outer halves (nsenter) first: a place ends only when its processes are reaped, which is
+        # for them to do as long as they live.
+        daemons = {path.stem for path in self.directory.glob("*.pid")} - {"init", "unshare"}
+        for name in (*sorted(daemons), "init", "unshare"):
             process.stop(name, self.directory, seconds=3)
 
     def enter(self, *, network_only: bool = False) -> list[str]:

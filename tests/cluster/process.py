@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -41,8 +42,10 @@ class Recorded:
         """Ask it to end, wait, and kill it if it does not; returns when it is gone."""
         for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 10.0)):
             end = time.monotonic() + patience
-            if self.alive:
-                os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                if self.alive:
+                    os.kill(self.pid, number)
+                    os.kill(self.pid, signal.SIGCONT)  # a stopped process would not see the request
             while self.alive and time.monotonic() < end:
                 _reap(self.pid)
                 time.sleep(0.02)
