@@ -140,13 +140,15 @@ def _validate_port(field: str, protocol: int, port: int) -> None:
 
 
 def _validate_targets(field: str, targets: Iterable[Target]) -> None:
-    for target in targets:
+    wrong = (
+        t for t in targets if len(t[0]) not in (4, 16) or t[1] not in _PORT_PROTOCOLS or not 0 < t[2] <= 65535
+    )
+    for target in wrong:
         if len(target.address) not in (4, 16):
             raise NodeSpecError(
                 f"{field}: an address of {len(target.address)} bytes; IPv4 has 4, IPv6 has 16"
             )
-        if not (0 < target.port <= 65535 and target.protocol in _PORT_PROTOCOLS):
-            _validate_port(field, target.protocol, target.port)
+        _validate_port(field, target.protocol, target.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ GATEWAYS = {4: "169.254.118.1", 6: "fe80::76:70ff:fe70:2"}
 """On-link next hops with static neighbours; nothing answers for them and no interface carries them."""
 
 HOST_ADDRESS = "169.254.118.2"
-"""On the host's end, scope link: without any IPv4 address the kernel's loose reverse-path filter drops all that comes in."""
+"""On the host's end, scope link: without any IPv4 address the kernel's loose reverse-path filter drops all
+that comes in."""
 
 TABLE_MARKED = 7071
 TABLE_SERVICES = 7072
