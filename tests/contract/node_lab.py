@@ -1,7 +1,8 @@
-"""A node, two of its pods and the outside, as network namespaces; and a small stand-in for the engine on vpp1.
+"""A node, two of its pods and the outside, as network namespaces; and a small stand-in for the engine on
+vpp1.
 
-The stand-in translates addresses with a dictionary. It proves which packets reach vpp1 and what becomes of those that leave
-it; it is no test of the packet kernels.
+The stand-in translates addresses with a dictionary. It proves which packets reach vpp1 and what becomes of
+those that leave it; it is no test of the packet kernels.
 """
 
 from __future__ import annotations
@@ -263,7 +264,8 @@ def _words(data: bytes) -> Iterator[int]:
 
 
 class Lab:
-    """The namespaces: ``node``, ``pod1`` and ``pod2`` on it (routed veths), and ``out`` (a client and a pod elsewhere)."""
+    """The namespaces: ``node``, ``pod1`` and ``pod2`` on it (routed veths), and ``out`` (a client and a pod
+    elsewhere)."""
 
     def __init__(self, prefix: str, journal: Path) -> None:
         self.names = {n: f"{prefix}{n}" for n in ("node", "pod1", "pod2", "out")}
@@ -273,25 +275,18 @@ class Lab:
     def __enter__(self) -> Lab:
         for name in self.names.values():
             subprocess.run(["ip", "netns", "add", name], check=True)
-            sh(
-                name,
-                "ip link set lo up; sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
-            )
+            no_dad = "net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0"
+            sh(name, f"ip link set lo up; sysctl -qw {no_dad}")
         node, out = self.names["node"], self.names["out"]
-        sh(node, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=1 "
-                 "net.ipv4.conf.default.rp_filter=1")  # fmt: skip
+        sh(node, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        sh(node, "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1")
         sh(node, f"ip link add eth0 type veth peer name eth0 netns {out}; ip link set eth0 up")
         for ns, own in ((node, NODE), (out, OUTSIDE)):
-            sh(
-                ns,
-                f"ip link set eth0 up; ip addr add {own[4]}/24 dev eth0; ip addr add {own[6]}/64 dev eth0 nodad",
-            )
-        for family, length in ((4, 32), (6, 128)):
+            sh(ns, f"ip link set eth0 up; ip addr add {own[4]}/24 dev eth0")
+            sh(ns, f"ip addr add {own[6]}/64 dev eth0 nodad")
+        for family, length, pods in ((4, 32, "10.244.1.0/24"), (6, 128, "fd00:244:1::/64")):
             sh(out, f"ip addr add {REMOTE_POD[family]}/{length} dev lo")
-            sh(
-                out,
-                f"ip -{family} route add {'10.244.1.0/24' if family == 4 else 'fd00:244:1::/64'} via {NODE[family]}",
-            )
+            sh(out, f"ip -{family} route add {pods} via {NODE[family]}")
             sh(out, f"ip -{family} route add {EXTERNAL[family]} via {NODE[family]}")
             sh(node, f"ip -{family} route add default via {OUTSIDE[family]}")
         for number, addresses in PODS.items():
@@ -299,20 +294,27 @@ class Lab:
         return self
 
     def _pod(self, number: int, addresses: dict[int, str]) -> None:
-        """Attach a pod as the CNI plugins ptp and kindnet's do: a veth, a host route, the gateway on the node's side."""
+        """Attach a pod as the CNI plugins ptp and kindnet's do: a veth, a host route, the gateway on the
+        node's side."""
         node, pod = self.names["node"], self.names[f"pod{number}"]
         sh(node, f"ip link add pod{number} type veth peer name eth0 netns {pod}; ip link set pod{number} up")
         sh(pod, "ip link set eth0 up")
         for family, length in ((4, 32), (6, 128)):
-            gateway = POD_GATEWAY[family]
-            sh(node, f"ip addr add {gateway}/{length} dev pod{number} {'nodad' if family == 6 else ''};"
-                     f"ip -{family} route add {addresses[family]} dev pod{number}")  # fmt: skip
-            sh(pod, f"ip addr add {addresses[family]}/{length} dev eth0 {'nodad' if family == 6 else ''};"
-                    f"ip -{family} route add {gateway} dev eth0; ip -{family} route add default via {gateway}")  # fmt: skip
+            gateway, own = POD_GATEWAY[family], addresses[family]
+            nodad = "nodad" if family == 6 else ""
+            sh(node, f"ip addr add {gateway}/{length} dev pod{number} {nodad}")
+            sh(node, f"ip -{family} route add {own} dev pod{number}")
+            sh(pod, f"ip addr add {own}/{length} dev eth0 {nodad}")
+            sh(pod, f"ip -{family} route add {gateway} dev eth0")
+            sh(pod, f"ip -{family} route add default via {gateway}")
 
     def masquerade(self) -> None:
-        """What a CNI and a hardened node add: masquerading of what leaves the pod range, FORWARD dropping the rest."""
-        for tool, pods, own in (("iptables", "10.244.0.0/16", "10.244.1.0/24"), ("ip6tables", "fd00:244::/32", "fd00:244:1::/64")):  # fmt: skip
+        """What a CNI and a hardened node add: masquerading of what leaves the pod range, FORWARD dropping the
+        rest."""
+        for tool, pods, own in (
+            ("iptables", "10.244.0.0/16", "10.244.1.0/24"),
+            ("ip6tables", "fd00:244::/32", "fd00:244:1::/64"),
+        ):
             sh(
                 self.names["node"],
                 f"""

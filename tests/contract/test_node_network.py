@@ -1,4 +1,5 @@
-"""Joining the node's network, in network namespaces: what reaches the dataplane, what does not, and undoing it all."""
+"""Joining the node's network, in network namespaces: what reaches the dataplane, what does not, and undoing
+it all."""
 
 from __future__ import annotations
 
@@ -10,9 +11,6 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
-
-from vpp_operator.node import Target
-
 from tests.contract.node_lab import (
     EXTERNAL,
     NODE,
@@ -31,12 +29,15 @@ from tests.contract.node_lab import (
     unique_prefix,
 )
 
+from vpp_operator.node import Target
+
 FAMILIES = (4, 6)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A node with a masquerading CNI, FORWARD dropping, strict reverse-path filters; endpoints in pod2, out and the node."""
+    """A node with a masquerading CNI, FORWARD dropping, strict reverse-path filters; endpoints in pod2, out
+    and the node."""
     journal: Path = tmp_path_factory.mktemp("run") / "journal.json"
     with Lab(unique_prefix(), journal) as made:
         made.masquerade()
@@ -146,7 +147,8 @@ def test_port_unreachable_about_a_pods_flow(lab, engine, family, endpoint):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_too_big_about_a_reply_finds_the_endpoint(lab, engine, family):
-    """The way back to a client of a node port has a smaller MTU: the error is addressed to the node itself."""
+    """The way back to a client of a node port has a smaller MTU: the error is addressed to the node
+    itself."""
     out, node = lab.names["out"], lab.names["node"]
     engine.frontends[(NODE[family], NODE_PORT)] = (PODS[2][family], 8080)
     engine.pods = ()
@@ -156,7 +158,8 @@ def test_too_big_about_a_reply_finds_the_endpoint(lab, engine, family):
         sh(node, f"ip -{family} route add {client_address} via {OUTSIDE[family]} mtu 1300")
         ask(out, NODE[family], NODE_PORT, "udp", b"x", client_address)
         engine.seen.clear()
-        # The kernel of the node answers the engine's packet, which must not be fragmented, by an error to its own address.
+        # The kernel of the node answers the engine's packet, which must not be fragmented, by an error to its
+        # own address.
         with pytest.raises(TimeoutError):
             ask(out, NODE[family], NODE_PORT, "udp", b"x" * 1400, client_address)
         if family == 6:
@@ -193,7 +196,8 @@ def _ports(packet):
 def test_traffic_to_an_endpoint_without_its_service_does_not_pass_the_dataplane(
     lab, engine, family, protocol
 ):
-    """Pods, the node and the outside reach endpoints directly, tracked as ever; the same endpoint serves a Service too."""
+    """Pods, the node and the outside reach endpoints directly, tracked as ever; the same endpoint serves a
+    Service too."""
     engine.frontends[(VIP[family], 80)] = (PODS[2][family], 8080)
     assert ask(lab.names["pod1"], PODS[2][family], 8080, protocol) == PODS[1][family]
     for _ in range(10):  # masqueraded by the CNI with random ports, the dataplane's pool among them
@@ -209,7 +213,8 @@ def test_traffic_to_an_endpoint_without_its_service_does_not_pass_the_dataplane(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_node_port_picked_by_masquerading_stays_with_the_pod(lab, engine, family, protocol):
-    """A pod's way out is masqueraded to a port that is an allocated node port: the reply is the pod's all the same."""
+    """A pod's way out is masqueraded to a port that is an allocated node port: the reply is the pod's all the
+    same."""
     tool = "iptables" if family == 4 else "ip6tables"
     rule = f"POSTROUTING -p {protocol} -s {PODS[1][family]} --dport 9999 -j MASQUERADE --to-ports {NODE_PORT}"
     sh(lab.names["node"], f"{tool} -t nat -I {rule}; {tool} -I FORWARD -p {protocol} -j ACCEPT")
@@ -306,9 +311,10 @@ def test_what_was_changed_by_hand_is_found_and_mended(lab, engine, what):
 
 def test_many_endpoints_are_loaded_and_changed_in_increments(lab, engine, record_property):
     """50,000 endpoints: loading, the change of one, and reading all back."""
-    many = frozenset(
-        Target((10 << 24 | 250 << 16 | i).to_bytes(4, "big"), 6, 8080) for i in range(50_000)
-    ) | lab.spec().endpoints
+    many = (
+        frozenset(Target((10 << 24 | 250 << 16 | i).to_bytes(4, "big"), 6, 8080) for i in range(50_000))
+        | lab.spec().endpoints
+    )
     times = {}
     for name, endpoints, verify in (
         ("load", many, False),

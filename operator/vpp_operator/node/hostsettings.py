@@ -121,9 +121,7 @@ def check(
     findings = []
     for family, name in zip((4, 6), _FORWARDING, strict=True):
         if family in families and _read(name, root) == "0":
-            message = (
-                f"net.{name.replace('/', '.')} is 0: the node forwards no packets to or from the dataplane"
-            )
+            message = f"net.{name.replace('/', '.')} is 0: the node forwards no packets"
             findings.append(Finding("HostSettingsOK", "HostSettingDiffers", message, remedy))
     reserved = _read(_RESERVED, root)
     ephemeral = (_read("ipv4/ip_local_port_range", root) or "").split()
@@ -132,7 +130,7 @@ def check(
         shared = own & {p for low, high in ranges for p in range(low, high + 1)}
         if shared:
             message = (
-                f"source ports {format_ports(shared)} of translated flows are also given to the node's own sockets"
+                f"source ports {format_ports(shared)} of translated flows also go to the node's own sockets"
                 " (net.ipv4.ip_local_reserved_ports)"
             )
             findings.append(Finding("HostSettingsOK", "HostSettingDiffers", message, remedy))
