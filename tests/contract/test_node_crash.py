@@ -19,9 +19,11 @@ from vpp_operator.node import NodeNetwork, NodeNetworkError, NodeSpec
 PING = ("ping", "-n", "-i", "0.05", "-W", "1")
 
 SNAPSHOT = """
-ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'
-ip -br link | cut -d' ' -f1; nft -s list ruleset; sysctl -a 2>/dev/null | grep -E
-'ipv[46].conf.eth0|ip_forward'
+ip rule; ip -6 rule
+ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'
+ip -br link | cut -d' ' -f1
+nft -s list ruleset 2>/dev/null
+sysctl -a 2>/dev/null | grep -E 'ipv[46].conf.eth0|ip_forward'
 """
 
 

@@ -95,9 +95,9 @@ class NodeNetwork:
         what was applied last. Errors: :class:`NodeSpecError` (nothing was touched),
         :class:`NodeNetworkError`.
         """
-        spec.validate()
         with self._journal.locked():
             if verify or self._held is None:
+                spec.validate()
                 self._held = self._read(spec)
             held = self._held
             desired = steering_state(spec, spec.mtu or self._mtu)
