@@ -30,41 +30,43 @@ from vpp_operator.services.table import TABLES, Changes, ServiceTable
 
 Records = dict[Table, dict[bytes, bytes]]
 
-# Few names, addresses and ports, so that objects meet, overlap and clash.
-NAMES = ("a", "b", "c")
+# Few names, addresses and ports, so that objects meet, overlap and clash; what makes an object count for
+# nothing (other proxy, headless, foreign port) is rare.
+NAMES = ("a", "a", "b", "b", "c")
 VIPS = ("10.96.0.1", "10.96.0.2", "192.0.2.1")
 VIPS6 = ("fd00::1", "fd00::2")
-TIMES = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+TIMES = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "")
 
-ports = st.lists(
+ports: st.SearchStrategy[list[Json]] = st.lists(
     st.builds(
         port,
-        st.sampled_from((80, 443)),
-        st.sampled_from(("", "x")),
-        st.sampled_from(("TCP", "UDP", "SCTP")),
-        st.sampled_from((None, 30080, 30443)),
+        st.sampled_from((80, 80, 443)),
+        st.sampled_from(("", "", "x")),
+        st.sampled_from(("TCP", "TCP", "TCP", "UDP", "SCTP")),
+        st.sampled_from((None, 30080)),
     ),
-    max_size=3,
-)
-policies = st.sampled_from(("Cluster", "Cluster", "Local"))
+    min_size=1,
+    max_size=2,
+) | st.just([])
+policies = st.sampled_from(("Cluster",) * 5 + ("Local",))
 services = st.builds(
     service,
     st.sampled_from(NAMES),
-    st.sampled_from(([VIPS[0]], [VIPS[1]], [VIPS[0], VIPS6[0]], [VIPS6[1], VIPS[1]], ["None"])),
+    st.sampled_from(
+        ([VIPS[0]], [VIPS[1]], [VIPS[0], VIPS6[0]], [VIPS6[1], VIPS[1]], [VIPS[0]], [VIPS[1]], ["None"])
+    ),
     ports,
     created=st.sampled_from(TIMES),
     uid=st.sampled_from(("1", "2")),
     generation=st.integers(1, 3),
-    labels=st.sampled_from(({}, {}, {}, {"service.kubernetes.io/service-proxy-name": "other"})),
-    type=st.sampled_from(("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")),
+    labels=st.sampled_from(({},) * 7 + ({"service.kubernetes.io/service-proxy-name": "other"},)),
+    type=st.sampled_from(("ClusterIP", "ClusterIP", "NodePort", "NodePort", "LoadBalancer", "ExternalName")),
     externalIPs=st.lists(st.sampled_from((*VIPS, *VIPS6)), max_size=2),
     internalTrafficPolicy=policies,
     externalTrafficPolicy=policies,
     sessionAffinity=st.sampled_from(("None", "None", "ClientIP")),
 )
-conditions = st.sampled_from(
-    ("ready serving", "ready serving", "serving terminating", "terminating", "", None)
-)
+conditions = st.sampled_from(("ready serving", "serving terminating", "terminating", "", None))
 
 
 def slices_of(kind: str, pods: tuple[str, ...]) -> st.SearchStrategy[Json]:
@@ -75,31 +77,48 @@ def slices_of(kind: str, pods: tuple[str, ...]) -> st.SearchStrategy[Json]:
     return st.builds(
         endpoint_slice,
         st.sampled_from(("s", "t", "u")),
-        st.lists(endpoints, max_size=4),
+        st.lists(endpoints, min_size=1, max_size=4),
         st.lists(
             st.tuples(
-                st.sampled_from(("", "x")), st.sampled_from(("TCP", "UDP")), st.sampled_from((8080, 8081))
+                st.sampled_from(("", "", "x")),
+                st.sampled_from(("TCP", "TCP", "UDP")),
+                st.sampled_from((8080, 8080, 8081)),
             ),
+            min_size=1,
             max_size=2,
         ),
         of=st.sampled_from((*NAMES, "")),
         kind=st.just(kind),
-        labels=st.sampled_from(({}, {}, {}, {"service.kubernetes.io/headless": ""})),
+        labels=st.sampled_from(({},) * 7 + ({"service.kubernetes.io/headless": ""},)),
     )
 
 
-slices = slices_of("IPv4", ("10.1.0.1", "10.1.0.2", "10.1.0.3")) | slices_of("IPv6", ("fd01::1", "fd01::2"))
+IPV4_SLICES = slices_of("IPv4", ("10.1.0.1", "10.1.0.2", "10.1.0.3"))
+slices = IPV4_SLICES | IPV4_SLICES | slices_of("IPv6", ("fd01::1", "fd01::2"))
 
-# An event: an object as it is now, or (kind, name) that is gone, or None: an update in between.
+# An event: an object as it is now; or (kind, name) that is gone; or an update in between, of all (None) or of
+# so many Services.
 events = st.lists(
     services
+    | slices
     | slices
     | st.tuples(st.just("Service"), st.sampled_from(NAMES))
     | st.tuples(st.just("EndpointSlice"), st.sampled_from(("s", "t", "u")))
     | st.none()
+    | st.none()
     | st.integers(1, 2),
-    max_size=25,
+    min_size=5,
+    max_size=40,
 )
+
+# What the events start from, so that the first of them already meet something.
+START = [
+    service("a", [VIPS[0]], externalIPs=[VIPS[2]], created=TIMES[0]),
+    service("b", [VIPS[1]], externalIPs=[VIPS[2]], created=TIMES[1]),
+    endpoint_slice("s", [endpoint("10.1.0.1"), endpoint("10.1.0.2", node=NODE)], of="a"),
+    endpoint_slice("t", ["10.1.0.1"], of="b"),
+    None,
+]
 
 
 def identity(document: Json) -> tuple[str, str]:
@@ -144,7 +163,7 @@ def run(steps: list[Any]) -> Iterator[tuple[ServiceTable, dict[tuple[str, str], 
     """Play events; yield table, objects and difference at each update."""
     table = ServiceTable(Options(NODE))
     objects: dict[tuple[str, str], Json] = {}
-    for step in [*steps, None]:
+    for step in [*START, *steps, None]:
         if step is None or isinstance(step, int):
             yield table, objects, table.update(step)
         elif isinstance(step, tuple):
@@ -293,9 +312,26 @@ def test_merge_of_coming_going_and_coming_again() -> None:
     assert len(total.deletes[Table.FRONTEND]) == 1
 
 
+def test_problems_speak_of_the_last_update() -> None:
+    """Between an event and its update, the table still answers, with what it computed."""
+    table = table_of(
+        [
+            service("a", ["10.96.0.1"], externalIPs=["192.0.2.1"], created=TIMES[0]),
+            service("b", ["10.96.0.2"], externalIPs=["192.0.2.1"], created=TIMES[1]),
+        ]
+    )
+    loser = Owner("Service", "default", "b")
+    put(table, service("b", ["10.96.0.2"], externalIPs=["192.0.2.1"], created=TIMES[1], generation=2))
+    assert [problem.generation for problem in table.problems(loser)] == [1]
+    remove(table, "Service", "b")
+    assert [problem.generation for problem in table.problems(loser)] == [1]
+    assert table.update().problems == {loser}
+    assert table.problems(loser) == []
+
+
 def test_recreated_service_is_the_younger_one() -> None:
     """A Service deleted and made anew under its name loses its seniority."""
-    old, new = TIMES[1:]
+    old, new = TIMES[:2]
     table = table_of(
         [
             service("a", ["10.96.0.1"], externalIPs=["192.0.2.1"], created=old),

@@ -52,7 +52,7 @@ class Options:
 class Computed:
     """Records of one Service: packed; frontends by key, as claims that another Service may win.
 
-    ``ids``: ids of its service records.
+    ``ids``: ids of its service records. ``generation``: of the Service that they were made from.
     """
 
     services: frozenset[bytes] = frozenset()
@@ -60,6 +60,7 @@ class Computed:
     frontends: dict[bytes, bytes] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     ids: frozenset[int] = frozenset()
+    generation: int = 0
 
 
 NOTHING: Final = Computed()
@@ -104,7 +105,14 @@ def compute(service: Service, slices: Sequence[EndpointSlice], options: Options)
                 _pack_endpoint(ident, family, number, 0, address, flags)
                 for (address, number), flags in chosen
             )
-    return Computed(frozenset(services), frozenset(endpoints), frontends, tuple(problems), frozenset(ids))
+    return Computed(
+        services=frozenset(services),
+        endpoints=frozenset(endpoints),
+        frontends=frontends,
+        problems=tuple(problems),
+        ids=frozenset(ids),
+        generation=service.generation,
+    )
 
 
 def _frontends(

@@ -342,7 +342,8 @@ class ServiceTable:
 
     def _conflict(self, name: ObjectName, key: bytes) -> Problem:
         winner = self._contested[key][0]
-        frontend = FrontendRecord.unpack(self._computed[name].frontends[key])
+        computed = self._computed[name]
+        frontend = FrontendRecord.unpack(computed.frontends[key])
         address = "node port" if frontend.address is None else f"address {frontend.address} port"
         return Problem(
             "Service",
@@ -350,7 +351,7 @@ class ServiceTable:
             Reason.CONFLICT,
             f"{address} {frontend.port}/{frontend.protocol.name} belongs to the older Service "
             f"{winner.namespace}/{winner.name} and is not programmed for this one. Change it in one of them.",
-            self._services[name].generation,
+            computed.generation,
         )
 
 
