@@ -244,6 +244,15 @@ CHOICE = [
         [WEB + "10.1.0.1:8080[cluster serves]"],
     ),
     Case(
+        "terminating absent: not terminating, so it wins over a terminating duplicate",
+        [
+            service(),
+            endpoint_slice("s", [{"addresses": ["10.1.0.1"], "conditions": {"ready": False}}]),
+            endpoint_slice("t", [endpoint("10.1.0.1", TERMINATING)]),
+        ],
+        [WEB + "10.1.0.1:8080[serves]"],
+    ),
+    Case(
         "endpoint that is not ready and not serving gets nothing",
         [service(), endpoint_slice("s", [endpoint("10.1.0.1", ""), "10.1.0.2"])],
         [WEB + "10.1.0.2:8080[cluster serves]"],

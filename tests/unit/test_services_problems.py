@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.service_objects import Json, endpoint_slice, port, put, service, show, table_of
+from tests.unit.service_objects import (
+    NODE,
+    Json,
+    endpoint,
+    endpoint_slice,
+    port,
+    put,
+    service,
+    show,
+    table_of,
+)
 
 from vpp_operator.api.conditions import Reason
 from vpp_operator.api.problem import Owner
@@ -242,3 +252,23 @@ def test_huge_service_is_cut_and_says_so_and_the_others_are_whole() -> None:
     assert problem.reason is Reason.CAPACITY_EXCEEDED
     assert "300" in problem.message and "200" in problem.message
     assert show(table_of(reversed(documents), max_endpoints=200)) == lines
+
+
+def test_huge_service_keeps_the_endpoints_of_this_node() -> None:
+    pods = [endpoint(f"10.1.0.{i}", node=NODE if i > 8 else "node-b") for i in range(1, 11)]
+    terminating = endpoint("10.0.0.1", "serving terminating", NODE)
+    table = table_of([service(), endpoint_slice("s", [terminating, *pods])], max_endpoints=3)
+    (line,) = show(table)
+    found = [backend.split(":")[0] for backend in line.split(" -> ")[1].split(", ")]
+    assert found == ["10.1.0.1", "10.1.0.10", "10.1.0.9"]
+
+
+def test_two_ports_of_one_number_and_protocol_the_first_is_served() -> None:
+    """The API server refuses them; should they come, the outcome is one of the two, always the same."""
+    table = table_of(
+        [
+            service(ports=[port(80, "a"), port(80, "b")]),
+            endpoint_slice("s", ["10.1.0.1"], [("a", "TCP", 8080), ("b", "TCP", 8081)]),
+        ]
+    )
+    assert show(table) == ["10.96.0.10:80/TCP CLUSTER_IP -> 10.1.0.1:8080[cluster serves]"]
