@@ -28,8 +28,8 @@ EPROTO, EINVAL = -71, -22
 
 def connect(engine: EmbeddedEngine) -> socket.socket:
     raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    raw.settimeout(5)
     raw.connect(str(engine.socket_path))
+    raw.settimeout(5)
     return raw
 
 

@@ -58,7 +58,7 @@ emb_control_listen (const char *path)
   mask = umask (0117); /* mode 0660 from the first moment */
   rv = bind (fd, (struct sockaddr *) &address, sizeof (address)) ? -errno : 0;
   umask (mask);
-  if (rv == 0 && listen (fd, EMB_MAX_CLIENTS))
+  if (rv == 0 && listen (fd, SOMAXCONN))
     rv = -errno;
   if (rv)
     {
@@ -80,14 +80,15 @@ client_close (emb_engine_t *e, client_t *c)
   *c = (client_t){ .fd = -1 };
 }
 
-static void
+/* False: nobody waits. */
+static bool
 client_accept (client_t *clients, int listen_fd)
 {
   const int fd = accept4 (listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   client_t *c = NULL;
 
   if (fd < 0)
-    return;
+    return false;
   for (uint32_t i = 0; i < EMB_MAX_CLIENTS && !c; i++)
     if (clients[i].fd < 0)
       c = &clients[i];
@@ -95,13 +96,14 @@ client_accept (client_t *clients, int listen_fd)
     {
       *c = (client_t){ .fd = fd, .in = malloc (FP_MSG_MAX_BYTES), .reply.bytes = malloc (FP_MSG_MAX_BYTES) };
       if (c->in && c->reply.bytes)
-	return;
+	return true;
       free (c->in);
       free (c->reply.bytes);
       *c = (client_t){ .fd = -1 };
     }
   EMB_LOG (EMB_WARNING, "control connection refused: too many", emb_json_u64 (&j, "most", EMB_MAX_CLIENTS));
   close (fd);
+  return true;
 }
 
 /* Each of the three does what it can without waiting; false: the connection is over. */
@@ -219,7 +221,8 @@ serve_once (emb_engine_t *e, client_t *clients, int listen_fd, int signal_fd)
     if (clients[i].fd >= 0 && (fds[3 + i].revents || clients[i].state == WORKING))
       client_serve (e, &clients[i], fds[3 + i].revents);
   if (fds[2].revents)
-    client_accept (clients, listen_fd);
+    for (int i = 0; i < EMB_MAX_CLIENTS && client_accept (clients, listen_fd); i++)
+      ;
   return 1;
 }
 

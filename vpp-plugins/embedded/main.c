@@ -70,6 +70,7 @@ open_region (emb_engine_t *e)
     EMB_LOG (EMB_INFO, e->report.attached ? "attached to the region" : "made a new region",
 	     emb_json_str (&j, "region", o->region), emb_json_u64 (&j, "bytes", e->region->size),
 	     emb_json_u64 (&j, "keptSessions", e->report.sessions), emb_json_str (&j, "reason", e->report.reason),
+	     emb_json_bool (&j, "closedCleanly", e->report.was_clean), emb_json_u64 (&j, "ns", e->report.ns),
 	     emb_json_hex (&j, "creationId", e->report.creation_id));
   return rv;
 }
@@ -112,9 +113,7 @@ run (emb_engine_t *e)
     return fail ("privileges cannot be given up", step, rv, "run it as root or give it the capability NET_RAW");
   rv = open_region (e);
   if (rv)
-    return fail ("the region cannot be opened", o->region, rv,
-		 rv == -EBUSY ? "stop the other engine, or give this one another --region"
-			      : "see that its directory exists, can be written and has room, or lower the capacities");
+    return fail ("the region cannot be opened", o->region, rv, e->report.message);
   listen_fd = emb_control_listen (o->socket);
   if (listen_fd < 0)
     return fail ("the control socket cannot be made", o->socket, listen_fd,
