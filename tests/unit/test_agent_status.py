@@ -34,7 +34,7 @@ def knowing(**more: Any) -> Knowledge:
     base: dict[str, Any] = {
         "node_name": "n1",
         "generation": 3,
-        "settled_once": True,
+        "programming": False,
         "info": INFO,
         "stats": stats(1),
         "services_total": 5,
@@ -72,9 +72,9 @@ def test_all_is_well() -> None:
         ({"selected": False}, "False", Reason.SWITCHED_OFF),
         ({"info": None, "engine_error": "no engine answers at X"}, "False", Reason.ENGINE_UNREACHABLE),
         ({"waiting_for": "Services"}, "False", Reason.SYNCING),
-        ({"settled_once": False, "pending": 4}, "False", Reason.PROGRAMMING),
+        ({"programming": True, "pending": 4}, "False", Reason.PROGRAMMING),
         ({"steering_error": "no nft"}, "False", Reason.NODE_NETWORK_FAILED),
-        ({"paused": True, "settled_once": False}, "False", Reason.PAUSED),
+        ({"paused": True, "programming": True}, "False", Reason.PAUSED),
         ({"paused": True}, "True", Reason.AS_EXPECTED),
     ],
 )

@@ -132,8 +132,10 @@ class Loop:
         self.error = ""
         """Why the engine cannot be reached; empty: it can."""
         self.paused = False
-        self.settled_once = False
-        """Whether everything that is ready was applied completely since the process started."""
+        self.settled = asyncio.Event()
+        """Set once everything was listed and applied completely since the process started."""
+        self.programming = True
+        """Whether what was found on the connected engine has not been brought to the desired state yet."""
         self.last_turn = clock()
         """When the loop last began a turn, by its clock."""
 
@@ -148,6 +150,11 @@ class Loop:
         if paused != self.paused:
             self.paused = paused
             self.wake()
+
+    @property
+    def settled_once(self) -> bool:
+        """Whether everything was listed and applied completely since the process started."""
+        return self.settled.is_set()
 
     def connected(self) -> bool:
         """Whether the engine answers."""
@@ -282,7 +289,7 @@ class Loop:
         self._retries = Retries()
         self._backoff.reset()
         self._audit_at = self._clock() + self._times.audit
-        self.info, self.error = info, ""
+        self.info, self.error, self.programming = info, "", True
         _log.info(
             "dataplane connected",
             engine=info.engine,
@@ -339,8 +346,9 @@ class Loop:
         if self.pending():
             return
         self._state.versions.update(self._state.seen_versions)
-        if not self.settled_once and self.synced():
-            self.settled_once = True
+        if self.programming and self.synced():
+            self.programming = False
+            self.settled.set()
             _log.info("everything is programmed", refused=len(self._retries))
             self._on_change()
 

@@ -74,7 +74,8 @@ class Knowledge:
     wanted_engine: str = "auto"
     waiting_for: str = ""
     """Lists and facts that have not come in yet, in words; empty: all have."""
-    settled_once: bool = False
+    programming: bool = True
+    """What was found on the engine has not been brought to the desired state yet."""
     pending: int = 0
     engine_error: str = ""
     info: EngineInfo | None = None
@@ -253,10 +254,10 @@ def _not_yet(k: Knowledge) -> _Verdict | None:
         return _FALSE, Reason.ENGINE_UNREACHABLE, k.engine_error or "connecting to the engine"
     if k.waiting_for:
         return _FALSE, Reason.SYNCING, f"waiting for {k.waiting_for} from the API server"
-    if k.paused and not k.settled_once:
+    if k.paused and k.programming:
         return _FALSE, Reason.PAUSED, _paused(k)
-    if not k.settled_once:
-        return _FALSE, Reason.PROGRAMMING, f"{k.pending} records are being programmed for the first time"
+    if k.programming:
+        return _FALSE, Reason.PROGRAMMING, f"{k.pending} records are being programmed"
     if k.steering_error:
         return (
             _FALSE,
@@ -343,7 +344,7 @@ def build_status(k: Knowledge, before: Iterable[Condition], now: datetime) -> Da
     if stats is not None:
         top = sorted(((n, count) for n, count in stats.drops.items() if count), key=lambda d: (-d[1], d[0]))
         drops = tuple(DropCount(reason=name, packets=count) for name, count in top[:_MAX_DROPS])
-    programmed = max(0, k.services_total - impaired) if k.settled_once else 0
+    programmed = max(0, k.services_total - impaired) if not k.programming else 0
     return DataplaneStatus(
         observed_generation=k.generation,
         conditions=merge_conditions(before, _conditions(k, now)),
