@@ -226,8 +226,8 @@ __attribute__ ((noinline, unused)) static void
 fp_slow (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdict_t *v, fp_tally_t *t)
 {
   const fp_parsed_t *o = &x->o;
-  fp_decision_t d;
-  fp_frag_key_t k;
+  fp_decision_t d = fp_fate (FP_FATE_PASS, FP_DROP_NONE);
+  fp_frag_key_t k = { .family = 0 };
   u8 way;
 
   if (o->kind == FP_KIND_LATER)
@@ -267,6 +267,7 @@ fp_stage_hash (const fp_region_t *r, const fp_packet_t *p, fp_scratch_t *x)
 {
   const u8 *h = p->l3;
   x->drop = fp_parse (p, &x->o);
+  x->hash = 0;
   if (FP_UNLIKELY (x->drop || x->o.kind != FP_KIND_FLOW))
     return;
   if (x->o.family == 4)
