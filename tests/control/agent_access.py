@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -131,6 +132,18 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 async def create(api: ApiAccess, path: str, body: dict[str, Any]) -> Any:
     """Create an object."""
     return await api.request("POST", path, body=body)
+
+
+async def store(plane: ControlPlane, key: str, body: dict[str, Any]) -> None:
+    """Write an object into etcd past the API server's validation (it reads JSON as well as protobuf)."""
+    port = (plane.directory / "etcd.ports").read_text().split()[0]
+    entry = {
+        "key": base64.b64encode(key.encode()).decode(),
+        "value": base64.b64encode(json.dumps(body).encode()).decode(),
+    }
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"http://127.0.0.1:{port}/v3/kv/put", json=entry) as response:
+            assert response.status == 200, await response.text()
 
 
 async def compact(plane: ControlPlane) -> None:

@@ -41,9 +41,7 @@ DATAPLANE = f"/apis/vpp-operator.dev/v1alpha1/dataplanes/{NODE}"
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
-    # As before Kubernetes 1.36: addresses with leading zeros are taken.
-    lenient = ["--feature-gates=StrictIPCIDRValidation=false"]
-    with ControlPlane(apiserver_arguments=lenient) as running_plane:
+    with ControlPlane() as running_plane:
         for crd in sorted((REPOSITORY / "crds").glob("*.yaml")):
             running_plane.kubectl("apply", "-f", str(crd))
         running_plane.kubectl("wait", "--for=condition=Established", "crd/dataplanes.vpp-operator.dev")
@@ -290,8 +288,9 @@ async def test_a_broken_slice_is_reported_and_the_others_go_on(
     plane: ControlPlane, admin: ApiAccess, engine: EmbeddedEngine, tmp_path: Path
 ) -> None:
     await make_service(admin, "good", "10.244.7.1")
-    # The API server takes leading zeros, whose meaning differs between programs.
-    await make_service(admin, "odd", "010.244.007.002")
+    await make.create(admin, make.SERVICES, make.service("odd"))
+    broken = make.endpoint_slice("odd-1", "odd", ["10.244.7.400"])
+    await make.store(plane, "/registry/endpointslices/default/odd-1", broken)
     agent = new_agent(plane, tmp_path, engine)
     async with running(agent.run()):
         await until(lambda: agent.loop.settled_once)
@@ -300,7 +299,7 @@ async def test_a_broken_slice_is_reported_and_the_others_go_on(
         found = await status(admin)
         assert found["services"]["summary"] == "2/3"
         assert [(p["name"], p["reason"]) for p in found["problems"]] == [("odd", "Invalid")]
-        assert "010.244.007.002" in found["problems"][0]["message"]
+        assert "10.244.7.400" in found["problems"][0]["message"]
         fixed = make.endpoint_slice("odd-1", "odd", ["10.244.7.2"])
         await admin.request("DELETE", f"{make.SLICES}/odd-1")
         await make.create(admin, make.SLICES, fixed)

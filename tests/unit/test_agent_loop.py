@@ -20,6 +20,8 @@ from vpp_operator.agent.loop import Loop, LoopTimes
 from vpp_operator.agent.sources import Update
 from vpp_operator.api.problem import Owner, Problem
 from vpp_operator.dataplane.records import (
+    ConfigKey,
+    ConfigRecord,
     EndpointFlag,
     EndpointRecord,
     FrontendKind,
@@ -358,3 +360,19 @@ async def test_run_rests_when_nothing_is_to_do(connected: bool) -> None:
     task.cancel()
     assert 1 <= turns <= 8
     assert (dataplane.tables == source.current) is connected
+
+
+async def test_a_source_that_becomes_ready_during_a_batch_is_waited_for() -> None:
+    dataplane = MemoryDataplane()
+    services = ListSource([Table.SERVICE, Table.FRONTEND, Table.ENDPOINT])
+    node = ListSource([Table.CONFIG, Table.PREFIX])
+    loop, _ = make(dataplane, node, services)
+    dataplane.before_apply = lambda: services.set(one_service(1))
+    config: Tables = {table: {} for table in Table}
+    add(config, ConfigRecord(ConfigKey.MASQUERADE_ALL, value=1))
+    node.set(config)
+    await loop.turn()
+    assert loop.synced() and not loop.settled_once and loop.programming
+    await loop.turn()
+    assert loop.settled_once and not loop.programming
+    assert dataplane.tables[Table.SERVICE]

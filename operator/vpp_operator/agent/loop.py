@@ -346,7 +346,8 @@ class Loop:
         if self.pending():
             return
         self._state.versions.update(self._state.seen_versions)
-        if self.programming and self.synced():
+        # A source may have become ready while a batch was applied: it is taken at the next turn.
+        if self.programming and self._all_taken():
             self.programming = False
             self.settled.set()
             _log.info("everything is programmed", refused=len(self._retries))
@@ -422,9 +423,12 @@ class Loop:
 
     async def _steer(self) -> None:
         # Not before everything was planned once: the steering would forget what is not yet known.
-        complete = len(self._ready) == len(self._sources)
-        if self._steering is not None and complete and not self.paused and self._steering.waiting():
-            await self._steering.apply()
+        steering = self._steering
+        if steering is not None and self._all_taken() and not self.paused and steering.waiting():
+            await steering.apply()
+
+    def _all_taken(self) -> bool:
+        return len(self._ready) == len(self._sources)
 
     # --------------------------------------------------------------------------------------------- background
 
