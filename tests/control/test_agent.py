@@ -295,10 +295,11 @@ async def test_a_broken_slice_is_reported_and_the_others_go_on(
     async with running(agent.run()):
         await until(lambda: agent.loop.settled_once)
         assert await endpoints(engine) == {"10.244.7.1"}
+        await until_condition(admin, "Ready", status="True")
         await until_condition(admin, "Degraded", status="True", reason="Problems")
         found = await status(admin)
         assert found["services"]["summary"] == "2/3"
-        assert [(p["name"], p["reason"]) for p in found["problems"]] == [("odd", "Invalid")]
+        assert [(p["name"], p["reason"]) for p in found["problems"]] == [("odd-1", "Invalid")]
         assert "10.244.7.400" in found["problems"][0]["message"]
         fixed = make.endpoint_slice("odd-1", "odd", ["10.244.7.2"])
         await admin.request("DELETE", f"{make.SLICES}/odd-1")

@@ -100,7 +100,7 @@ def test_a_full_table_is_named_with_the_remedy() -> None:
     assert "4 of its records" in problems[0].message
     assert "runtime.capacity.endpoints" in problems[0].message
     counts = {(Table.ENDPOINT, -errno.ENOSPC): 3, (Table.FRONTEND, -errno.ENOENT): 1}
-    k = knowing(problems=problems, refused=counts)
+    k = knowing(problems=problems, refused=counts, services_impaired=1)
     found = conditions(k)
     assert found["CapacityExceeded"].status == ConditionStatus.TRUE
     assert found["Programmed"].reason == Reason.CAPACITY_EXCEEDED
@@ -141,7 +141,7 @@ def test_transition_times_are_kept_while_the_status_stays() -> None:
 
 def test_problems_are_bounded_and_counted() -> None:
     problems = [Problem("Service", "ns", f"s{i:03}", Reason.CONFLICT, "m" * 2000, 1) for i in range(100)]
-    status = build_status(knowing(problems=problems, services_total=150), (), NOW)
+    status = build_status(knowing(problems=problems, services_total=150, services_impaired=100), (), NOW)
     assert status.problem_count == 100 and len(status.problems or ()) == MAX_PROBLEMS
     assert status.services is not None and status.services.summary == "50/150"
     DataplaneStatus.model_validate(status.to_json())

@@ -208,6 +208,9 @@ class Agent:
         unsettled = [entry for entry in loop.unsettled() if entry[2]]
         owners = {table: source for source in (self.node, self.services) for table in source.tables}
         refused = [(owners[table].owner_of(table, key), table, code) for table, key, code in unsettled]
+        impaired = self.services.impaired() | {
+            o for o, _, _ in refused if o is not None and o.kind == "Service"
+        }
         findings = list(self._findings)
         if self._object_error:
             findings.append(
@@ -229,6 +232,7 @@ class Agent:
             steering_error=self.steering.error if self.steering is not None else "",
             findings=findings,
             services_total=self.services.total(),
+            services_impaired=len(impaired),
             problems=[*self.node.problems(), *self.services.problems(), *refusal_problems(refused)],
             refused=Counter((table, code) for _, table, code in refused),
             versions=loop.versions(),

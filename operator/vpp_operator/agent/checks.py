@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vpp_operator.api.dataplane import AttachMode
-from vpp_operator.node import preflight
+from vpp_operator.node.preflight import attach_mode, check
 from vpp_operator.node.spec import Finding, NodeSpec
 
 __all__ = ["PreflightChecks"]
@@ -14,8 +14,8 @@ class PreflightChecks:
 
     def findings(self, spec: NodeSpec) -> list[Finding]:
         """Return what hinders or limits the dataplane."""
-        return list(preflight.check(spec))
+        return list(check(spec))
 
     def attach_mode(self, spec: NodeSpec) -> AttachMode | None:
         """Return how the node's pods are connected; None: not known."""
-        return AttachMode.ROUTED if preflight.attach_mode(spec.pod_cidrs) == "routed" else None
+        return AttachMode.ROUTED if attach_mode(spec.pod_cidrs) == "routed" else None

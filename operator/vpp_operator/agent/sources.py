@@ -118,6 +118,10 @@ class ServiceSource:
             for problem in self._table.problems(owner)
         ]
 
+    def impaired(self) -> set[Owner]:
+        """Return the Services that have a problem; one of their slices' is theirs."""
+        return {owner for owner in self._table.owners_with_problems() if owner.kind == "Service"}
+
     def total(self) -> int:
         """Return the number of Services that are this node's to serve."""
         return self._table.services()

@@ -84,6 +84,8 @@ class Knowledge:
     steering_error: str = ""
     findings: Sequence[Finding] = ()
     services_total: int = 0
+    services_impaired: int = 0
+    """Services of these that have a problem, their slices' problems included."""
     problems: Sequence[Problem] = ()
     refused: Mapping[tuple[Table, int], int] = field(default_factory=dict)
     """Records that the dataplane refused: number by table and negative errno."""
@@ -339,12 +341,11 @@ def build_status(k: Knowledge, before: Iterable[Condition], now: datetime) -> Da
     """Return the status; ``before``: the conditions in force, whose transition times are kept."""
     stats, info = k.stats, k.info
     problems = sorted(k.problems)
-    impaired = len({(p.namespace, p.name) for p in problems if p.kind == "Service"})
     drops: tuple[DropCount, ...] | None = None
     if stats is not None:
         top = sorted(((n, count) for n, count in stats.drops.items() if count), key=lambda d: (-d[1], d[0]))
         drops = tuple(DropCount(reason=name, packets=count) for name, count in top[:_MAX_DROPS])
-    programmed = max(0, k.services_total - impaired) if not k.programming else 0
+    programmed = max(0, k.services_total - k.services_impaired) if not k.programming else 0
     return DataplaneStatus(
         observed_generation=k.generation,
         conditions=merge_conditions(before, _conditions(k, now)),
