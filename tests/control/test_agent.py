@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -493,3 +496,45 @@ async def test_the_node_is_steered_and_gets_its_network_back(
         await merge(admin, path, {"metadata": {"labels": {"role": "edge"}}})
         await until_condition(admin, "Ready", status="True")
         assert network.specs[-1] == spec
+
+
+async def test_sigterm_ends_the_process_and_leaves_everything_in_place(
+    plane: ControlPlane, admin: ApiAccess, engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    await make_service(admin, "stays", "10.244.7.1")
+    make.access(plane, tmp_path)
+    health = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY / "operator"),
+        "NODE_NAME": NODE,
+        "API_SERVERS": plane.server,
+        "KUBE_CA_FILE": str(plane.authority),
+        "KUBE_TOKEN_FILE": str(tmp_path / "token"),
+        "POD_NAMESPACE": "default",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "vpp_operator.cli", "agent", "--no-steering"),
+        *(f"--socket={engine.socket_path}", f"--run-dir={tmp_path}", f"--state-dir={tmp_path / 'state'}"),
+        *(f"--health-bind=127.0.0.1:{health}", f"--metrics-bind=127.0.0.1:{free_port()}"),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    if (await get(Bind("127.0.0.1", health), "/readyz"))[0] == 200:
+                        break
+                await asyncio.sleep(0.1)
+        before = {table: sorted(await held(engine, table)) for table in Table}
+        process.terminate()
+        _, log = await asyncio.wait_for(process.communicate(), 10)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, log.decode()
+    entries = [json.loads(line) for line in log.decode().splitlines()]
+    assert any(entry["event"].startswith("ending") for entry in entries)
+    assert {table: sorted(await held(engine, table)) for table in Table} == before
+    assert "10.244.7.1" in await endpoints(engine)
