@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The region's file: kept over a restart, refused for a reason, locked, repaired after a writer was killed after any of its stores, and
+ * never a crash whatever bytes it holds. */
+#include <sys/wait.h>
+
+static void fp_test_step (void);
+#define FP_STEP() fp_test_step ()
+#include "tables.h"
+
+static u64 steps, kill_at;
+
+static void
+fp_test_step (void)
+{
+  if (++steps == kill_at)
+    _exit (77);
+}
+
+/* ---- invariants ---- */
+
+static void
+check_sessions (fp_region_t *r)
+{
+  const fp_shared_table_t *t = fp_session_table (r, 0);
+  u32 live = 0, words = 0;
+  for (u32 s = 0; s < t->capacity; s++)
+    {
+      fp_session4_t *rec = fp_session4_at (r, s);
+      if (fp_life_phase (atomic_load (&rec->life)) == FP_PHASE_FREE)
+	continue;
+      CHECK (fp_life_phase (atomic_load (&rec->life)) == FP_PHASE_LIVE, "only whole sessions are left");
+      live++;
+      for (u8 dir = 0; dir < 2; dir++)
+	{
+	  fp_key4_t k;
+	  fp_session4_key (rec, dir, &k);
+	  fp_sref_t ref = find4 (r, &k);
+	  CHECK (ref.found && fp_session_has_key (fp_session4_at (r, ref.slot), 0, ref.dir, &k), "slot %u dir %u", s, dir);
+	}
+    }
+  for (u64 p = 0; p < fp_index_positions (&t->index); p++)
+    words += atomic_load (fp_index_at (&t->index, p)) != 0;
+  CHECK (words == 2 * live, "%u words of %u sessions", words, live);
+  CHECK (live == fp_shared_used (r, FP_SHARED_SESSION4), "count");
+}
+
+static void
+check_control (fp_region_t *r)
+{
+  u64 position = 0, w, endpoints = 0;
+  while ((w = fp_control_next (r, FP_CONTROLLED_FRONTEND, &position)))
+    {
+      const fp_frontend_t *f = fp_frontend_at (r, fp_word_slot (w));
+      CHECK (fp_frontend_service (r, f), "a frontend's service is there");
+      CHECK ((f->key.scope & FP_SCOPE_NODE_PORT) || fp_vip_kinds (r, 0, f->key.vrf, f->key.address), "its address is known");
+    }
+  position = 0;
+  while ((w = fp_control_next (r, FP_CONTROLLED_SERVICE, &position)))
+    {
+      u32 slot = fp_word_slot (w);
+      fp_set_t set = fp_service_set (r, fp_service_at (r, slot), FP_SET_CLUSTER);
+      u32 members = 0;
+      for (u32 e = r->control->service[slot].head; e != FP_NONE; e = r->control->endpoint[e].next)
+	members += fp_set_member (r, e, FP_SET_CLUSTER), endpoints++;
+      CHECK (set.count == members, "set of %u, %u members", set.count, members);
+      for (u32 i = 0; i < set.count; i++)
+	CHECK (fp_endpoint_at (r, set.slots[i])->service_slot == slot, "member of another service");
+    }
+  CHECK (endpoints == r->controlled[FP_CONTROLLED_ENDPOINT].used, "no endpoint without a service");
+}
+
+/* Everything can be used up to the last slot, so nothing was lost or counted twice. */
+static void
+check_capacity (fp_region_t *r)
+{
+  fp_worker_t w;
+  fp_sref_t ref;
+  fp_worker_init (&w, r, 0, 1);
+  fp_worker_quiescent (&w, fp_now_ns ());
+  u32 used = fp_shared_used (r, FP_SHARED_SESSION4), added = 0;
+  for (u32 i = 0; i < 2 * r->capacity.sessions4; i++)
+    added += insert4 (&w, 100000 + i, i % 3, w.tick + 10, &ref) == FP_INSERTED;
+  CHECK (used + added == r->capacity.sessions4, "%u + %u of %u", used, added, r->capacity.sessions4);
+  fp_worker_sleep (&w);
+}
+
+/* ---- what the killed writer does ---- */
+
+static void
+writer (fp_region_t *r)
+{
+  fp_worker_t w;
+  fp_sref_t ref[8];
+  fp_worker_init (&w, r, 0, 1);
+  fp_wire_config_t setting = { .key = FP_CONFIG_SNAT_PORT_RANGE, .value = 10000 | 20000u << 16 };
+  fp_wire_prefix_t prefix = { .family = 4, .length = 16, .prefix_class = FP_PREFIX_POD, .address = { 10, 1 } };
+  fp_wire_service_t service = wire_service (2, 4, 6);
+  upsert (r, FP_TABLE_CONFIG, &setting);
+  setting.value = 10000 | 21000u << 16;
+  upsert (r, FP_TABLE_CONFIG, &setting);
+  upsert (r, FP_TABLE_PREFIX, &prefix);
+  upsert (r, FP_TABLE_SERVICE, &service);
+  service.empty_verdict = FP_EMPTY_DROP;
+  upsert (r, FP_TABLE_SERVICE, &service);
+  for (u32 i = 0; i < 4; i++)
+    {
+      fp_wire_endpoint_t e = wire_endpoint (2, 0x0a010100 + i, 80, 3);
+      upsert (r, FP_TABLE_ENDPOINT, &e);
+    }
+  fp_control_commit (r);
+  fp_wire_frontend_t f = wire_frontend (0x0a600002, 80, 2);
+  upsert (r, FP_TABLE_FRONTEND, &f);
+  f.service = 1;
+  upsert (r, FP_TABLE_FRONTEND, &f);
+  f.port = 81;
+  upsert (r, FP_TABLE_FRONTEND, &f);
+  for (u32 i = 1; i < 4; i++)
+    {
+      fp_wire_endpoint_t e = wire_endpoint (2, 0x0a010100 + i, 80, 0);
+      delete (r, FP_TABLE_ENDPOINT, &e);
+    }
+  fp_control_commit (r);
+  for (u32 i = 0; i < 8; i++)
+    {
+      fp_worker_quiescent (&w, fp_now_ns ());
+      insert4 (&w, 1000 + i, i, w.tick + 100, &ref[i]);
+      insert4 (&w, 1000 + i, i + 1, w.tick + 100, &ref[7]); /* a loser, too */
+      insert4 (&w, 1000 + i, i, w.tick + 100, &ref[i]);
+    }
+  for (u32 i = 0; i < 4; i++)
+    fp_session4_remove (&w, ref[i].slot, ref[i].gen);
+  delete (r, FP_TABLE_FRONTEND, &f);
+  fp_wire_endpoint_t last = wire_endpoint (2, 0x0a010100, 80, 0);
+  delete (r, FP_TABLE_ENDPOINT, &last);
+  fp_control_commit (r);
+  delete (r, FP_TABLE_SERVICE, &service);
+  delete (r, FP_TABLE_PREFIX, &prefix);
+}
+
+/* What lives before, and must live afterwards whatever happens to the writer. */
+static void
+prepare (fp_region_t *r)
+{
+  fp_worker_t w;
+  fp_sref_t ref;
+  fp_wire_service_t service = wire_service (1, 4, 6);
+  fp_wire_endpoint_t e = wire_endpoint (1, 0x0a010001, 80, 3);
+  fp_wire_frontend_t f = wire_frontend (0x0a600001, 80, 1);
+  CHECK (!upsert (r, FP_TABLE_SERVICE, &service) && !upsert (r, FP_TABLE_ENDPOINT, &e), "service");
+  CHECK (!fp_control_commit (r) && !upsert (r, FP_TABLE_FRONTEND, &f), "frontend");
+  fp_worker_init (&w, r, 0, 1);
+  fp_worker_quiescent (&w, fp_now_ns ());
+  for (u32 i = 0; i < 20; i++)
+    CHECK (insert4 (&w, i, i % 3, w.tick + 1000, &ref) == FP_INSERTED, "session");
+  fp_worker_sleep (&w);
+}
+
+static void
+check_prepared (fp_region_t *r)
+{
+  for (u32 i = 0; i < 20; i++)
+    {
+      fp_key4_t f = forward4 (i), b = reverse4 (i, i % 3);
+      CHECK (find4 (r, &f).found && find4 (r, &b).found, "session %u of before", i);
+    }
+  u8 vip[4] = { 10, 96, 0, 1 };
+  const fp_frontend_t *f = fp_frontend_find (r, 0, 0, vip, fp_swap16 (80), 6);
+  CHECK (f && fp_service_set (r, fp_frontend_service (r, f), FP_SET_CLUSTER).count == 1, "service of before");
+}
+
+static void
+test_kill (const char *path)
+{
+  fp_capacity_t c = small_capacity ();
+  u64 at = 1;
+  for (;; at++)
+    {
+      fp_region_t r;
+      int status;
+      unlink (path);
+      fp_region_report_t rep = open_region (&r, path, &c, 1);
+      CHECK (!rep.attached, "new");
+      prepare (&r);
+      fp_region_close (&r, 0);
+      pid_t child = fork ();
+      if (!child)
+	{
+	  rep = open_region (&r, path, &c, 1);
+	  steps = 0;
+	  kill_at = at;
+	  writer (&r);
+	  _exit (0);
+	}
+      CHECK (waitpid (child, &status, 0) == child && WIFEXITED (status), "child");
+      rep = open_region (&r, path, &c, 1);
+      CHECK (rep.attached && rep.sessions >= 20, "attached with %lu sessions", (unsigned long) rep.sessions);
+      check_prepared (&r);
+      check_sessions (&r);
+      check_control (&r);
+      check_capacity (&r);
+      fp_region_close (&r, 1);
+      if (WEXITSTATUS (status) == 0)
+	break;
+      CHECK (WEXITSTATUS (status) == 77, "child failed at step %lu", (unsigned long) at);
+    }
+  printf ("killed after each of %lu stores: whole every time\n", (unsigned long) at - 1);
+  CHECK (at > 100, "too few steps");
+}
+
+static void
+test_refused (const char *path)
+{
+  fp_capacity_t c = small_capacity (), other;
+  fp_region_t r, second;
+  fp_region_report_t rep;
+  unlink (path);
+  rep = open_region (&r, path, &c, 1);
+  prepare (&r);
+  u64 id = rep.creation_id;
+  CHECK (fp_region_open (&second, path, &c, 1, &rep) == -EBUSY && strstr (rep.message, "in use"), "locked");
+  fp_region_close (&r, 1);
+  rep = open_region (&r, path, &c, 2);
+  CHECK (rep.attached && rep.sessions == 20 && rep.was_clean && rep.creation_id == id && !*rep.reason, "attached");
+  check_prepared (&r);
+  fp_region_close (&r, 0);
+  rep = open_region (&r, path, &c, 1);
+  CHECK (rep.attached && !rep.was_clean, "not clean");
+  fp_region_close (&r, 1);
+  other = c;
+  other.endpoints++;
+  rep = open_region (&r, path, &other, 1);
+  CHECK (!rep.attached && strstr (rep.reason, "capacities") && rep.sessions == 0, "reason: %s", rep.reason);
+  ((fp_header_t *) r.base)->boot_id[0] ^= 1;
+  ((fp_header_t *) r.base)->digest = fp_header_digest ((fp_header_t *) r.base);
+  fp_region_close (&r, 1);
+  rep = open_region (&r, path, &other, 1);
+  CHECK (!rep.attached && strstr (rep.reason, "booted"), "reason: %s", rep.reason);
+  ((fp_header_t *) r.base)->layout ^= 1;
+  fp_region_close (&r, 1);
+  rep = open_region (&r, path, &other, 1);
+  CHECK (!rep.attached && strstr (rep.reason, "layout"), "reason: %s", rep.reason);
+  ((fp_header_t *) r.base)->hash_crc ^= 1;
+  fp_region_close (&r, 1);
+  rep = open_region (&r, path, &other, 1);
+  CHECK (!rep.attached && strstr (rep.reason, "damaged"), "reason: %s", rep.reason);
+  fp_region_close (&r, 1);
+  CHECK (truncate (path, 5000) == 0, "truncate");
+  rep = open_region (&r, path, &other, 1);
+  CHECK (!rep.attached && *rep.reason, "truncated");
+  fp_region_close (&r, 1);
+  other.sessions4 = 0;
+  CHECK (fp_region_open (&r, path, &other, 1, &rep) == -EINVAL && strstr (rep.message, "sessions4"), "%s", rep.message);
+}
+
+/* Random bytes in a region with contents. */
+static void
+test_damage (const char *path)
+{
+  fp_capacity_t c = small_capacity ();
+  fp_region_t r;
+  u64 seed = 12345, kept = 0, rounds = 400;
+  for (u64 round = 0; round < rounds; round++)
+    {
+      unlink (path);
+      open_region (&r, path, &c, 1);
+      prepare (&r);
+      writer (&r);
+      u32 flips = 1u << (round % 14);
+      for (u32 i = 0; i < flips; i++)
+	{
+	  seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	  /* every other round spares the empty pages: three quarters of the flips hit what is used */
+	  u64 at = FP_PAGE + (seed >> 20) % (r.size - FP_PAGE);
+	  if (round & 1)
+	    at = at / FP_PAGE * FP_PAGE + at % 1024;
+	  r.base[at] ^= (u8) (1 + (seed >> 12) % 255);
+	}
+      fp_region_close (&r, 0);
+      fp_region_report_t rep = open_region (&r, path, &c, 1);
+      CHECK (rep.attached, "only the header refuses");
+      kept += rep.sessions;
+      check_control (&r);
+      check_capacity (&r);
+      for (u32 table = 1; table <= 5; table++)
+	{
+	  u64 cursor = 0;
+	  u8 out[64 * 64];
+	  while (fp_control_dump (&r, table, &cursor, out, 64) >= 0 && cursor)
+	    ;
+	}
+      fp_control_flush_sessions (&r);
+      fp_region_close (&r, 0);
+    }
+  printf ("damaged %lu times: never a crash, %lu sessions kept on average\n", (unsigned long) rounds, (unsigned long) (kept / rounds));
+}
+
+int
+main (void)
+{
+  const char *path = region_path ();
+  test_refused (path);
+  test_kill (path);
+  test_damage (path);
+  unlink (path);
+  return 0;
+}
