@@ -14,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.contract.engine_lab import add_host_link, namespaces, run
+from tests.contract.engine_lab import Wire, add_host_link, namespaces, run
 from tests.contract.engine_node import Node, node_with_pods
+from tests.contract.engine_packets import addresses, packet
 from tests.contract.engine_process import embedded_engine
 from tests.contract.engine_services import USABLE, V4, Service, difference, settings
 
@@ -24,6 +25,8 @@ from vpp_operator.dataplane.records import (
     EndpointRecord,
     FrontendKind,
     FrontendRecord,
+    PrefixClass,
+    PrefixRecord,
     Protocol,
     Record,
     ServiceRecord,
@@ -72,6 +75,14 @@ async def programming() -> None:
                 async for piece in dataplane.dump(table):
                     found += sum(value in values for _, value in piece)
             print(f"  dump and compare: {n / (time.perf_counter() - start):,.0f}/s, {found} of {n} found")
+            wire = Wire(namespace)
+            last = str(ipaddress.IPv4Address(base + SERVICES - 1))
+            # No source translation is set up here, so that only a pod of this node is served.
+            pods = PrefixRecord(ipaddress.ip_network(V4.pods), PrefixClass.POD)
+            assert await dataplane.apply(difference([], [pods])) == []
+            there = wire.exchange(packet(Protocol.TCP, (V4.pod, 40000), (last, 80)))
+            print(f"  the last service forwards to {addresses(there.packet)[1]}")
+            wire.close()
 
 
 async def small_packets(flows: int, program: Path) -> None:

@@ -8,7 +8,12 @@
 
 #define EMB_MAX_INTERFACES 8
 #define EMB_MAX_WORKERS	   32
-#define EMB_VERSION	   "0.1.0"
+
+/* The Makefile takes it from pyproject.toml, which an image's build does not have beside it. */
+#ifndef VPP_OPERATOR_VERSION
+#define VPP_OPERATOR_VERSION ""
+#endif
+#define EMB_VERSION (sizeof (VPP_OPERATOR_VERSION) > 1 ? VPP_OPERATOR_VERSION : "0.1.0")
 
 typedef struct
 {
