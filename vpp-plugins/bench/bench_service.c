@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clocks per packet of the Service kernel: known flows at 1k, 64k and 1M sessions of each kind, and new flows beside 1M live ones; IPv4 and IPv6,
+ * TCP and UDP, both directions at random, 64-byte packets, vectors of 256, all checks on. The clock runs over the kernel only: packets
+ * are written before, and so lie in the cache as they do behind a driver. Five alternating rounds; median and spread.
+ * First on pages as the region gets them, then with the region collapsed into 2 MiB pages. Prints a table, asserts nothing about time.
+ * With an argument: only that many flows, and no 2 MiB pages (for instruction counts under valgrind). */
+#include <sys/mman.h>
+
+#include "../test/fixture.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define ROUNDS	 5
+#define SERVICES 1000 /* of each protocol and family */
+#define VECTORS	 256  /* in a round of known flows */
+#define NEW	 4096 /* new flows in a round */
+#define SLOT	 128
+
+static u8 blocks[FP_VECTOR_MAX][SLOT] FP_ALIGNED;
+static fp_packet_t packets[FP_VECTOR_MAX];
+static fp_verdict_t verdicts[FP_VECTOR_MAX];
+static u64 seed = 88172645463325252ull;
+
+static u64
+clocks (void)
+{
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc ();
+#else
+  struct timespec t;
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  return (u64) t.tv_sec * 1000000000ull + (u64) t.tv_nsec;
+#endif
+}
+
+static u32
+random32 (void)
+{
+  seed ^= seed << 13;
+  seed ^= seed >> 7;
+  seed ^= seed << 17;
+  return (u32) (seed >> 32);
+}
+
+/* Flow i: a pod of this node, its port, a service; port 53 behind it. `generation` makes other flows of the same number. */
+static void
+flow_addresses (int six, u32 i, u32 generation, u8 client[16], u8 vip[16], u8 ep[16], u16 *cport)
+{
+  u32 service = i % SERVICES, host = i / 30000 + 1 + generation * 64;
+  memset (client, 0, 16);
+  memset (vip, 0, 16);
+  memset (ep, 0, 16);
+  if (six)
+    {
+      put_address (client, "fd00:10:1::");
+      put_address (vip, "fd00:96::1:0");
+      put_address (ep, "fd00:10:2::1:0");
+      put16 (client + 14, host);
+      put16 (vip + 14, service);
+      put16 (ep + 14, service);
+    }
+  else
+    {
+      memcpy (client, (u8[]){ 10, 1, (u8) (host >> 8), (u8) host }, 4);
+      memcpy (vip, (u8[]){ 10, 97, (u8) (service >> 8), (u8) service }, 4);
+      memcpy (ep, (u8[]){ 10, 2, (u8) (service >> 8), (u8) service }, 4);
+    }
+  *cport = (u16) (1024 + i % 30000);
+}
+
+static void
+write_packet (u32 at, int six, u8 proto, u32 i, u32 generation, int reverse, u8 flags)
+{
+  u8 *h = blocks[at], client[16], vip[16], ep[16];
+  u32 l4 = six ? 40 : 20, size = six ? 16 : 4, length = six && proto == 6 ? 66 : 64;
+  u16 cport;
+  flow_addresses (six, i, generation, client, vip, ep, &cport);
+  memset (h, 0, length);
+  memcpy (h + (six ? 8 : 12), reverse ? ep : client, size);
+  memcpy (h + (six ? 24 : 16), reverse ? client : vip, size);
+  if (six)
+    {
+      h[0] = 0x60;
+      put16 (h + 4, length - 40);
+      h[6] = proto;
+      h[7] = 64;
+    }
+  else
+    {
+      h[0] = 0x45;
+      put16 (h + 2, length);
+      h[8] = 64;
+      h[9] = proto;
+      put16 (h + 10, ~ref_sum (h, 20, 0) & 0xffff);
+    }
+  put16 (h + l4, reverse ? 5353 : cport);
+  put16 (h + l4 + 2, reverse ? cport : 53);
+  if (proto == 6)
+    {
+      h[l4 + 12] = 5 << 4;
+      h[l4 + 13] = flags;
+    }
+  else
+    {
+      put16 (h + l4 + 4, length - l4);
+      put16 (h + l4 + 6, 0x1234);
+    }
+  packets[at] = (fp_packet_t){ .l3 = h, .contiguous = length, .length = length, .room = SLOT };
+}
+
+static u64
+run_vector (node_t *n, u32 count)
+{
+  fp_worker_t *w = &n->worker[0];
+  fp_worker_quiescent (w, n->now);
+  u64 start = clocks ();
+  fp_service_vector (w, packets, verdicts, count);
+  u64 spent = clocks () - start;
+  for (u32 i = 0; i < count; i++)
+    CHECK (verdicts[i].action == FP_FORWARD && verdicts[i].way != FP_WAY_PASS, "packet %u: action %u reason %s", i,
+	   verdicts[i].action, fp_drop_name (verdicts[i].reason));
+  return spent;
+}
+
+/* Open flows from .. from + count - 1: handshake, or query and answer. Returns the clocks of the first packets. */
+static u64
+open_flows (node_t *n, int six, u8 proto, u32 from, u32 count, u32 generation, int whole)
+{
+  static const u8 flags[3] = { FP_TCP_SYN, FP_TCP_SYN | FP_TCP_ACK, FP_TCP_ACK };
+  u64 spent = 0;
+  for (u32 done = 0; done < count; done += FP_VECTOR_MAX)
+    {
+      u32 k = count - done < FP_VECTOR_MAX ? count - done : FP_VECTOR_MAX;
+      for (u32 step = 0; step < (whole ? 3u : 1u); step++)
+	{
+	  for (u32 i = 0; i < k; i++)
+	    write_packet (i, six, proto, from + done + i, generation, step == 1, flags[step]);
+	  u64 t = run_vector (n, k);
+	  spent += step ? 0 : t;
+	}
+    }
+  return spent;
+}
+
+static node_t *
+open_node (u32 flows)
+{
+  fp_capacity_t c = { .sessions4 = 2 * flows + 20 * NEW * ROUNDS, .sessions6 = 2 * flows + 20 * NEW * ROUNDS, .fragments = 64,
+		      .services = 5000, .frontends = 5000, .endpoints = 5000, .prefixes = 64, .settings = 64 };
+  node_t *n = node_new_sized (&c);
+  for (int six = 0; six < 2; six++)
+    {
+      put_prefix (n, six ? "fd00:10:1::" : "10.1.0.0", six ? 63 : 16, FP_PREFIX_POD);
+      for (u8 proto = 6; proto <= 17; proto += 11)
+	for (u32 s = 0; s < SERVICES; s++)
+	  {
+	    u8 client[16], vip[16], ep[16];
+	    u16 cport;
+	    u64 id = 100000 + proto * 10000 + s * 2;
+	    flow_addresses (six, s, 0, client, vip, ep, &cport);
+	    put_service (n, six, id, proto, FP_EMPTY_REJECT);
+	    fp_wire_endpoint_t e = { .service = id + (u64) six, .family = six ? 6 : 4, .port = 5353, .flags = EP_FLAGS };
+	    memcpy (e.address, ep, 16);
+	    upsert (n, FP_TABLE_ENDPOINT, &e);
+	    fp_wire_frontend_t f = { .family = six ? 6 : 4, .protocol = proto, .port = 53, .service = id + (u64) six };
+	    memcpy (f.address, vip, 16);
+	    upsert (n, FP_TABLE_FRONTEND, &f);
+	  }
+    }
+  commit (n);
+  advance (n, 0.001);
+  for (int six = 0; six < 2; six++)
+    for (u8 proto = 6; proto <= 17; proto += 11)
+      open_flows (n, six, proto, 0, flows, 0, 1);
+  return n;
+}
+
+static int
+by_value (const void *a, const void *b)
+{
+  double x = *(const double *) a, y = *(const double *) b;
+  return x < y ? -1 : x > y;
+}
+
+static void
+print_row (const char *pages, const char *what, u32 flows, int six, u8 proto, double *v)
+{
+  qsort (v, ROUNDS, sizeof (*v), by_value);
+  printf ("%-6s %-5s %8u  IPv%d %s  %7.1f  %7.1f %7.1f\n", pages, what, flows, six ? 6 : 4, proto == 6 ? "TCP" : "UDP", v[ROUNDS / 2],
+	  v[0], v[ROUNDS - 1]);
+  fflush (stdout);
+}
+
+static void
+measure (node_t *const *nodes, const u32 *flows, u32 sizes, const char *pages, u32 *generation)
+{
+  static double hit[3][2][2][ROUNDS], fresh[3][2][2][ROUNDS];
+  for (u32 round = 0; round < ROUNDS; round++)
+    for (u32 s = 0; s < sizes; s++)
+      for (int six = 0; six < 2; six++)
+	for (int udp = 0; udp < 2; udp++)
+	  {
+	    u8 proto = udp ? 17 : 6;
+	    u64 spent = 0;
+	    for (u32 v = 0; v < VECTORS; v++)
+	      {
+		for (u32 i = 0; i < FP_VECTOR_MAX; i++)
+		  write_packet (i, six, proto, random32 () % flows[s], 0, random32 () & 1, FP_TCP_ACK);
+		spent += run_vector (nodes[s], FP_VECTOR_MAX);
+	      }
+	    hit[s][six][udp][round] = (double) spent / (VECTORS * FP_VECTOR_MAX);
+	    ++*generation;
+	    fresh[s][six][udp][round] = (double) open_flows (nodes[s], six, proto, 0, NEW, *generation, 0) / NEW;
+	  }
+  for (u32 s = 0; s < sizes; s++)
+    for (int six = 0; six < 2; six++)
+      for (int udp = 0; udp < 2; udp++)
+	{
+	  print_row (pages, "known", flows[s], six, udp ? 17 : 6, hit[s][six][udp]);
+	  print_row (pages, "new", flows[s], six, udp ? 17 : 6, fresh[s][six][udp]);
+	}
+}
+
+int
+main (int argc, char **argv)
+{
+  static const u32 all[3] = { 1000, 65536, 1000000 };
+  u32 flows[3] = { all[0], all[1], all[2] }, sizes = 3, generation = 0;
+  node_t *nodes[3];
+  if (argc > 1)
+    {
+      flows[0] = (u32) atoi (argv[1]);
+      sizes = 1;
+    }
+  for (u32 s = 0; s < sizes; s++)
+    nodes[s] = open_node (flows[s]);
+  puts ("clocks per packet (time stamp counter)\npages  what     flows  kind       median      min     max");
+  measure (nodes, flows, sizes, "4KiB", &generation);
+  if (sizes > 1)
+    {
+      int collapsed = 1;
+      for (u32 s = 0; s < sizes; s++)
+	{
+	  u8 *base = (u8 *) (((uintptr_t) nodes[s]->region.base + 0x1fffff) & ~(uintptr_t) 0x1fffff);
+	  u64 size = (nodes[s]->region.size - (u64) (base - nodes[s]->region.base)) & ~0x1fffffull;
+	  if (nodes[s]->region.size < 0x400000)
+	    continue;
+	  if (madvise (base, size, MADV_COLLAPSE) != 0)
+	    {
+	      perror ("no 2 MiB pages here (madvise)");
+	      collapsed = 0;
+	    }
+	}
+      if (collapsed)
+	measure (nodes, flows, sizes, "2MiB", &generation);
+    }
+  for (u32 s = 0; s < sizes; s++)
+    node_free (nodes[s]);
+  return 0;
+}
