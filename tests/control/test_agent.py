@@ -367,6 +367,8 @@ async def test_an_engine_that_lost_everything_is_programmed_anew(
     async with running(agent.run()):
         await until(lambda: agent.loop.settled_once)
         before = {table: sorted(await held(engine, table)) for table in Table}
+        # The first report may come before the engine was reached.
+        await until_condition(admin, "Ready", status="True")
         engine.kill()
         await until_condition(admin, "Ready", status="False", reason="EngineUnreachable")
         engine.region_path.unlink()
