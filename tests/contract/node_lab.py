@@ -361,7 +361,7 @@ class Lab:
 
 
 class EchoServer:
-    """TCP and UDP on one port, in a namespace: answers with the client's address and what it sent."""
+    """TCP and UDP on one port, in a namespace: answers with the client and what it sent."""
 
     def __init__(self, namespace: str, address: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -391,8 +391,11 @@ class EchoServer:
     def _serve(self, connection: socket.socket, peer: str) -> None:
         with contextlib.suppress(OSError), connection:
             connection.settimeout(30)
+            head = f"{peer} ".encode()
             while data := connection.recv(65536):
-                connection.sendall(f"{peer} ".encode() + data)
+                connection.sendall(head + data)
+                if len(data) > 1000:
+                    head = b""  # the rest of a long message
 
     def _datagrams(self) -> None:
         while not self._stop.is_set():
