@@ -4,11 +4,12 @@
  * Life of a slot (the phase lies in the atomic word `life`, with expiry and protocol state):
  *   FREE -> PENDING   by its owner, before the reverse key is entered;
  *   PENDING -> LIVE   after the forward key has been committed, by the owner or by whoever finds that committed key;
- *   PENDING -> DYING  by a rival of the same flow whose way an unfinished owner blocks, or by an owner that lost;
+ *   PENDING -> ABANDONED  by a rival of the same flow whose way an unfinished owner blocks, or by an owner that lost;
  *   LIVE -> DYING     by whoever removes the session; the CAS decides between removers, and between a remover and a refresh:
  *                     a refresh (fp_session4_touch) that fails because of DYING is a miss, a removal for age that finds another expiry lets go.
- * DYING is final for this incarnation: lookups and insertions treat its index words as absent and erase them on the way. The one whose
- * CAS made a LIVE session DYING erases its words, raises the generation and retires the slot; of a PENDING one, its owner does.
+ * DYING and ABANDONED are final for this incarnation: lookups and insertions treat its index words as absent and erase them on the way. The one whose
+ * CAS made a LIVE session DYING erases its words, raises the generation and retires the slot; of an ABANDONED one, its owner does. (An owner whose
+ * session others promoted and removed before it looked again finds DYING, and must not give the slot back a second time.)
  * So at most one session of a forward key is LIVE (fp_index.h gives one committed word among records that are not dying, and PENDING
  * becomes LIVE only with a committed word), and a hit on LIVE stays readable until the reader's next quiescent point.
  *
@@ -112,8 +113,8 @@ fp_session_has_key (const void *session, int v6, u8 dir, const void *key)
   return (d | (u64) (s->vrf ^ k->vrf) | (u64) (s->proto ^ k->proto)) == 0;
 }
 
-/* PENDING -> LIVE, expiry and state kept; 0 if the session is dying. */
-FP_INLINE int
+/* PENDING -> LIVE, expiry and state kept; the phase it has then. */
+FP_INLINE u8
 fp_session_promote (_Atomic u64 *life)
 {
   u64 l = atomic_load_explicit (life, memory_order_acquire);
@@ -123,9 +124,9 @@ fp_session_promote (_Atomic u64 *life)
 							memory_order_seq_cst);
       FP_STEP ();
       if (done)
-	return 1;
+	return FP_PHASE_LIVE;
     }
-  return fp_life_phase (l) == FP_PHASE_LIVE;
+  return fp_life_phase (l);
 }
 
 FP_ALWAYS_INLINE int
@@ -142,7 +143,7 @@ fp_session_match (const void *ctx, int live, u32 ref, const void *key, int v6)
   if (FP_LIKELY (phase == FP_PHASE_LIVE))
     return FP_MATCH_YES;
   if (phase == FP_PHASE_PENDING)
-    return !live || (ref & 1) || fp_session_promote (life) ? FP_MATCH_YES : FP_MATCH_DEAD;
+    return !live || (ref & 1) || fp_session_promote (life) == FP_PHASE_LIVE ? FP_MATCH_YES : FP_MATCH_DEAD;
   return FP_MATCH_DEAD;
 }
 
@@ -206,20 +207,20 @@ fp_session_erase_words (fp_region_t *r, int v6, u32 slot)
     }
 }
 
-/* PENDING -> DYING; 0 if it is LIVE by now. */
+/* PENDING -> ABANDONED; 0 if it is LIVE by now. */
 FP_INLINE int
 fp_session_abandon (_Atomic u64 *life)
 {
   u64 l = atomic_load_explicit (life, memory_order_acquire);
   while (fp_life_phase (l) == FP_PHASE_PENDING)
     {
-      int done = atomic_compare_exchange_weak_explicit (life, &l, fp_life_with_phase (l, FP_PHASE_DYING), memory_order_seq_cst,
+      int done = atomic_compare_exchange_weak_explicit (life, &l, fp_life_with_phase (l, FP_PHASE_ABANDONED), memory_order_seq_cst,
 							memory_order_seq_cst);
       FP_STEP ();
       if (done)
 	return 1;
     }
-  return fp_life_phase (l) == FP_PHASE_DYING;
+  return fp_life_phase (l) >= FP_PHASE_DYING;
 }
 
 /* Put a slot away that was never LIVE. */
@@ -332,7 +333,7 @@ fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u8 state, u32 expiry, fp_s
 	break;
 
       rc = fp_index_insert (&t->index, forward_hash, *slot << 1, gen, match, t, &forward, &word, &visible);
-      if (rc == FP_INDEX_OK && fp_session_promote (life))
+      if (rc == FP_INDEX_OK && fp_session_promote (life) != FP_PHASE_ABANDONED)
 	{
 	  fp_count (w, FP_C_SESSION_NEW, 1);
 	  fp_counter_add (&w->counters->live[v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4], 1);
@@ -350,7 +351,7 @@ fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u8 state, u32 expiry, fp_s
 	}
       if (rc == FP_INDEX_FULL)
 	break;
-      if (!fp_session_renew (w, v6, slot, &visible)) /* a rival made it DYING */
+      if (!fp_session_renew (w, v6, slot, &visible)) /* a rival abandoned it */
 	return FP_FULL;
     }
   fp_session_discard (w, v6, *slot, visible);
@@ -419,7 +420,7 @@ fp_life_touch (_Atomic u64 *life, u64 seen, u8 state, u32 expiry)
       FP_STEP ();
       return 1;
     }
-  return fp_life_phase (was) == FP_PHASE_DYING || (was ^ seen) >> 48 ? 0 : was == to ? 1 : -1;
+  return fp_life_phase (was) >= FP_PHASE_DYING || (was ^ seen) >> 48 ? 0 : was == to ? 1 : -1;
 }
 
 /* Look at up to `budget` slots of the worker's share of one table; the expired go. Returns how many went. */

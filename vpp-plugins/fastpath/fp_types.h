@@ -92,7 +92,8 @@ enum fp_phase
   FP_PHASE_FREE = 0,
   FP_PHASE_PENDING = 1, /* reverse key entered, forward key not yet */
   FP_PHASE_LIVE = 2,
-  FP_PHASE_DYING = 3,
+  FP_PHASE_DYING = 3,	  /* was LIVE: whoever removed it gives the slot back */
+  FP_PHASE_ABANDONED = 4, /* never was: its owner gives the slot back */
 };
 
 FP_ALWAYS_INLINE u64
