@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -145,42 +145,11 @@ def _version() -> str:
     return "0"
 
 
-def _configure_logging(level: str) -> None:
-    number = logging.getLevelNamesMapping().get(level.upper())
-    if number is None:
-        raise SettingsError(f"LOG_LEVEL: {level!r} is none of debug, info, warning, error")
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-            foreign_pre_chain=shared,
-        )
-    )
-    logging.basicConfig(level=number, handlers=[handler], force=True)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-    )
-
-
 def main(arguments: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> int:
     """Run the operator process; the command line takes no arguments, all settings are in the environment."""
-    import os
-
     environment = os.environ if environ is None else environ
     try:
         settings = Settings.from_environment(environment)
-        _configure_logging(settings.log_level)
         access = Access.from_environment(environment)
     except (SettingsError, AccessError) as error:
         print(f"vpp-operator operator: {error}", file=sys.stderr)

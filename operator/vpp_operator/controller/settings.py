@@ -37,7 +37,6 @@ class Settings:
     rollout_ready_seconds: float = 120.0
     unreachable_seconds: float = 40.0
     http_port: int = 8080
-    log_level: str = "info"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -62,7 +61,6 @@ class Settings:
             ),
             unreachable_seconds=_number(environ, "UNREACHABLE_SECONDS", cls.unreachable_seconds, 1, 3600),
             http_port=int(_number(environ, "HTTP_PORT", cls.http_port, 0, 65535)),
-            log_level=environ.get("LOG_LEVEL") or cls.log_level,
         )
         if settings.renew_seconds <= 1.2 * settings.retry_seconds:
             raise SettingsError("LEASE_RENEW_SECONDS: must be more than 1.2 times LEASE_RETRY_SECONDS")
