@@ -18,7 +18,7 @@ from typing import Any
 from tests.cluster import parts
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.paths import REPOSITORY
-from tests.cluster.progress import run
+from tests.cluster.progress import ClusterError, run
 
 NAMESPACE = "vpp-system"
 RELEASE = "vpp-operator"
@@ -70,7 +70,21 @@ def installed(tmp_path: Path, *values: str, audit: bool = False) -> Iterator[Con
         settings = [f"apiServer.endpoints={{{server}}}", *values]
         flags = [word for setting in settings for word in ("--set", setting)]
         helm(plane, "install", RELEASE, str(CHART), "-n", NAMESPACE, "--create-namespace", *flags)
+        for kind in ("dataplanes", "dataplanetunings"):
+            # A kind that has just been defined is refused (429) until its storage is ready.
+            wait_for(f"{kind} are served", lambda kind=kind: _works(plane, "get", kind))
+        wait_for(
+            "accounts are made", lambda: _works(plane, "-n", NAMESPACE, "get", "serviceaccount", "default")
+        )
         yield plane
+
+
+def _works(plane: ControlPlane, *words: str) -> bool:
+    try:
+        plane.kubectl(*words)
+    except ClusterError:
+        return False
+    return True
 
 
 def make_node(

@@ -110,6 +110,8 @@ class EventSource:
             registry=self._registry(),
             settings=kopf_settings(kopf.OperatorSettings(), self._release),
             standalone=True,
+            # For peering, which is off; kopf would look the user's name up, which a container need not have.
+            identity=self._user_agent,  # type: ignore[arg-type]
             # Cluster-scoped kinds are followed anyway.
             namespaces=[self._access.namespace],
             stop_flag=self._stop,
