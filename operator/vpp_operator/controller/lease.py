@@ -138,6 +138,8 @@ class GuardedLock(LeaseLock):
         self._seen_version = ""
         self._seen_at = 0.0
         self._leading = False
+        self._free = True
+        self._looks = 0
 
     # ------------------------------------------------------------------------------------- for the helper
 
@@ -156,6 +158,7 @@ class GuardedLock(LeaseLock):
         if version != self._seen_version:
             self._seen_version, self._seen_at = version, self._clock()
         self.holder = record.holder_identity
+        self._free = True
         if record.holder_identity in (None, self.identity):
             return True, record
         if self._leading:
@@ -166,7 +169,9 @@ class GuardedLock(LeaseLock):
             record.holder_identity = None
         else:
             # The helper takes a record that differs from the last as just renewed.
-            record.renew_time = f"{record.renew_time} seen {began}"
+            self._free = False
+            self._looks += 1
+            record.renew_time = f"{record.renew_time}, look {self._looks}"
         return True, record
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
@@ -174,7 +179,10 @@ class GuardedLock(LeaseLock):
         return await self._write(self._create(name, namespace, election_record))
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        """Replace the Lease as it was last read; False if that failed or it has changed."""
+        """Replace the Lease as it was last read; False if that failed, it has changed or is another's."""
+        if not self._free:
+            # The helper's clock jumped while it was looking.
+            return False
         return await self._write(super().update(name, namespace, updated_record))
 
     def update_lease(
