@@ -98,6 +98,11 @@ def make_node(
         "spec": {"podCIDRs": [f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64"]},
     }
     plane.kubectl("apply", "-f", "-", stdin=json.dumps(node))
+    set_node_ready(plane, name)
+
+
+def set_node_ready(plane: ControlPlane, name: str) -> None:
+    """Be the kubelet that reports its node."""
     set_status(plane, "node", name, {"conditions": [_condition("Ready", "True")]})
 
 
