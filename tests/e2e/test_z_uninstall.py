@@ -4,6 +4,7 @@ definitions."""
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from tests.cluster import install
@@ -27,10 +28,20 @@ def test_uninstall_leaves_nothing(environment: Environment, states_before: dict[
     nodes = install.items(environment.kubectl, "nodes")
     labels = [label for node in nodes for label in node["metadata"]["labels"] if "vpp-operator" in label]
     assert labels == []
-    for kind in ("leases.coordination.k8s.io", "pods", "daemonsets", "jobs", "serviceaccounts"):
+    # The pods of what Helm deleted last end a moment after it.
+    end = time.monotonic() + 30
+    while pods := _pods(environment):
+        assert time.monotonic() < end, pods
+        time.sleep(1)
+    for kind in ("leases.coordination.k8s.io", "daemonsets", "jobs", "serviceaccounts"):
         text = environment.kubectl("get", kind, "--all-namespaces", "-o", "json")
         names = [item["metadata"]["name"] for item in json.loads(text)["items"]]
         assert [name for name in names if "vpp" in name] == [], kind
     for kind in ("clusterroles", "clusterrolebindings", "validatingadmissionpolicies"):
         names = [item["metadata"]["name"] for item in install.items(environment.kubectl, kind)]
         assert [name for name in names if "vpp" in name] == [], kind
+
+
+def _pods(environment: Environment) -> list[str]:
+    pods = install.items(environment.kubectl, "pods", "--all-namespaces")
+    return [pod["metadata"]["name"] for pod in pods if "vpp" in pod["metadata"]["name"]]
