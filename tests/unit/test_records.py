@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vpp_operator.dataplane.embedded import wire
 from vpp_operator.dataplane.records import (
+    DSCP_INNER,
     KEY_SIZE,
     RECORD_SIZE,
     ConfigKey,
@@ -22,6 +23,13 @@ from vpp_operator.dataplane.records import (
     EndpointRecord,
     FrontendKind,
     FrontendRecord,
+    GtpuEndpointFlag,
+    GtpuEndpointRecord,
+    GtpuPayload,
+    GtpuPeerRecord,
+    GtpuPsc,
+    GtpuTunnelFlag,
+    GtpuTunnelRecord,
     PrefixClass,
     PrefixRecord,
     Protocol,
@@ -29,6 +37,7 @@ from vpp_operator.dataplane.records import (
     ServiceFlag,
     ServiceRecord,
     Table,
+    UePrefixRecord,
     Verdict,
     digest,
 )
@@ -56,6 +65,34 @@ SAMPLES: dict[str, Record] = {
     "endpoint": EndpointRecord(
         0x1122334455667788, V4, 5353, EndpointFlag.SERVES | EndpointFlag.LOCAL | EndpointFlag.ON_NODE
     ),
+    "gtpu_endpoint": GtpuEndpointRecord(
+        V6,
+        0x1122334455667788,
+        0x10000,
+        0x20000,
+        1464,
+        DSCP_INNER,
+        GtpuEndpointFlag.ENTROPY,
+        40000,
+        50000,
+        vrf=3,
+    ),
+    "gtpu_peer": GtpuPeerRecord(0x1122334455667788, V4, 60000, 3000, 5, 1400),
+    "gtpu_tunnel": GtpuTunnelRecord(
+        0x1122334455667788,
+        0xFFFFFFFE,
+        0x01020304,
+        V6,
+        GtpuPayload.ETHERNET,
+        GtpuPsc.UL,
+        63,
+        GtpuTunnelFlag.INNER_SOURCE_CHECK | GtpuTunnelFlag.END_MARKER_ON_REPLACE,
+        inner_vrf=5,
+    ),
+    "gtpu_ue": UePrefixRecord(
+        ipaddress.ip_network("fd00:96::/64"), 0x1122334455667788, 0xFFFFFFFE, inner_vrf=5
+    ),
+    "gtpu_vlan": UePrefixRecord(4094, 0x1122334455667788, 7),
 }
 
 

@@ -19,6 +19,7 @@ import xxhash
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 __all__ = [
+    "DSCP_INNER",
     "KEY_SIZE",
     "RECORD_SIZE",
     "ConfigKey",
@@ -27,6 +28,14 @@ __all__ = [
     "EndpointRecord",
     "FrontendKind",
     "FrontendRecord",
+    "GtpuEndpointFlag",
+    "GtpuEndpointRecord",
+    "GtpuPayload",
+    "GtpuPeerRecord",
+    "GtpuPsc",
+    "GtpuSwitch",
+    "GtpuTunnelFlag",
+    "GtpuTunnelRecord",
     "PrefixClass",
     "PrefixRecord",
     "Protocol",
@@ -34,8 +43,11 @@ __all__ = [
     "ServiceFlag",
     "ServiceRecord",
     "Table",
+    "UePrefixRecord",
     "Verdict",
     "digest",
+    "gtpu_endpoint_id",
+    "gtpu_switches",
     "service_id",
 ]
 
@@ -48,6 +60,10 @@ class Table(IntEnum):
     SERVICE = 3
     FRONTEND = 4
     ENDPOINT = 5
+    GTPU_ENDPOINT = 6
+    GTPU_PEER = 7
+    GTPU_TUNNEL = 8
+    GTPU_UE = 9
 
 
 class Protocol(IntEnum):
@@ -107,6 +123,8 @@ class PrefixClass(IntEnum):
     """Pods of this node (local-traffic detector; kube-proxy masquerade rule a)."""
     SERVICE = 3
     """A service range: an address in it that no Service has is dropped."""
+    UE_POOL = 4
+    """Addresses of user equipment behind tunnels: one that no tunnel has is unreachable."""
 
 
 class ConfigKey(IntEnum):
@@ -120,6 +138,60 @@ class ConfigKey(IntEnum):
     """index 4 or 6: the source address of masqueraded flows of that family."""
     ICMP_SOURCE = 4
     """index 4 or 6: the source address of ICMP errors that the dataplane sends."""
+    GTPU_SWITCHES = 5
+    """value: see :func:`gtpu_switches`; without it all switches are on, with loop 4."""
+
+
+class GtpuSwitch(IntFlag):
+    """Optimisations of the GTP-U path that are on or off."""
+
+    LOOKUP_CACHE = 1
+    PREFETCH = 2
+    SKIP_INNER_IP_INPUT = 4
+    BYPASS = 8
+    SKIP_OUTER_LOOKUP = 16
+
+
+def gtpu_switches(switches: GtpuSwitch, loop: int) -> int:
+    """Value of the setting GTPU_SWITCHES; ``loop`` packets (1, 2 or 4) are handled side by side."""
+    return int(switches) | loop << 8
+
+
+class GtpuEndpointFlag(IntFlag):
+    """Options of a local GTP-U address."""
+
+    NONE = 0
+    ENTROPY = 1
+    """The outer UDP source port follows from the inner flow; else it is always 2152."""
+
+
+class GtpuPayload(IntEnum):
+    """What a tunnel carries. IP means IPv4 and IPv6."""
+
+    IP = 1
+    ETHERNET = 2
+
+
+class GtpuPsc(IntEnum):
+    """PDU Session Container written on encapsulation (TS 38.415): none, downlink or uplink type."""
+
+    NONE = 0
+    DL = 1
+    UL = 2
+
+
+class GtpuTunnelFlag(IntFlag):
+    """Options of a tunnel."""
+
+    NONE = 0
+    INNER_SOURCE_CHECK = 1
+    """A decapsulated packet's source must be in one of the tunnel's UE prefixes."""
+    END_MARKER_ON_REPLACE = 2
+    """An End Marker goes to the old peer when peer address or remote TEID change (TS 29.281, 7.3.2)."""
+
+
+DSCP_INNER = 255
+"""DSCP of the outer packet: copied from the inner one."""
 
 
 def _address(address: IpAddress) -> bytes:
@@ -283,7 +355,205 @@ class EndpointRecord:
         return cls(service, _from_address(family, address), port, EndpointFlag(flags))
 
 
-Record = ConfigRecord | PrefixRecord | ServiceRecord | FrontendRecord | EndpointRecord
+def gtpu_endpoint_id(name: str) -> int:
+    """64-bit identity of a GtpuEndpoint, by which its peers, tunnels and UE prefixes name it."""
+    return xxhash.xxh64_intdigest(f"gtpu/{name}".encode()) or 1
+
+
+@dataclass(frozen=True, slots=True)
+class GtpuEndpointRecord:
+    """A local GTP-U address. Key: (vrf, family, address).
+
+    TEIDs of [teid_base, teid_base + teid_count) are looked up by index, all others by hash; ``mtu`` is the
+    largest outer packet in bytes (0: the link's).
+    """
+
+    address: IpAddress
+    id: int
+    teid_base: int = 0
+    teid_count: int = 0
+    mtu: int = 0
+    dscp: int = 0
+    flags: GtpuEndpointFlag = GtpuEndpointFlag.ENTROPY
+    port_low: int = 49152
+    port_high: int = 65535
+    vrf: int = 0
+
+    TABLE: ClassVar[Table] = Table.GTPU_ENDPOINT
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<IB3x16sQIIHBBHHQQ")
+    KEY: ClassVar[int] = 24
+
+    def pack(self) -> bytes:
+        """Return the 64 bytes of the record."""
+        return self.LAYOUT.pack(
+            self.vrf,
+            self.address.version,
+            _address(self.address),
+            self.id,
+            self.teid_base,
+            self.teid_count,
+            self.mtu,
+            self.dscp,
+            self.flags,
+            self.port_low,
+            self.port_high,
+            0,
+            0,
+        )
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """Read the 64 bytes of a record."""
+        vrf, family, address, ident, base, count, mtu, dscp, flags, low, high, _, _ = cls.LAYOUT.unpack(raw)
+        return cls(
+            _from_address(family, address),
+            ident,
+            base,
+            count,
+            mtu,
+            dscp,
+            GtpuEndpointFlag(flags),
+            low,
+            high,
+            vrf,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GtpuPeerRecord:
+    """A peer of an endpoint: what all tunnels to one address share. Key: (endpoint id, family, address).
+
+    ``echo_interval_ms`` 0 sends no Echo Requests; ``t3_ms`` and ``n3`` are T3-RESPONSE and N3-REQUESTS of
+    TS 29.281, 7.2.1; ``mtu`` is the path's, in outer bytes (0: the endpoint's).
+    """
+
+    endpoint: int
+    address: IpAddress
+    echo_interval_ms: int = 0
+    t3_ms: int = 3000
+    n3: int = 3
+    mtu: int = 0
+
+    TABLE: ClassVar[Table] = Table.GTPU_PEER
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QB7x16sIIHB5x")
+    KEY: ClassVar[int] = 32
+
+    def pack(self) -> bytes:
+        """Return the 48 bytes of the record."""
+        return self.LAYOUT.pack(
+            self.endpoint,
+            self.address.version,
+            _address(self.address),
+            self.echo_interval_ms,
+            self.t3_ms,
+            self.mtu,
+            self.n3,
+        )
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """Read the 48 bytes of a record."""
+        endpoint, family, address, interval, t3, mtu, n3 = cls.LAYOUT.unpack(raw)
+        return cls(endpoint, _from_address(family, address), interval, t3, n3, mtu)
+
+
+@dataclass(frozen=True, slots=True)
+class GtpuTunnelRecord:
+    """A tunnel. Key: (endpoint id, local TEID). ``remote`` is the address of a peer record."""
+
+    endpoint: int
+    local_teid: int
+    remote_teid: int
+    remote: IpAddress
+    payload: GtpuPayload = GtpuPayload.IP
+    psc: GtpuPsc = GtpuPsc.NONE
+    qfi: int = 0
+    flags: GtpuTunnelFlag = GtpuTunnelFlag.INNER_SOURCE_CHECK
+    inner_vrf: int = 0
+
+    TABLE: ClassVar[Table] = Table.GTPU_TUNNEL
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QI4xII16sBBBBB3x")
+    KEY: ClassVar[int] = 16
+
+    def pack(self) -> bytes:
+        """Return the 48 bytes of the record."""
+        return self.LAYOUT.pack(
+            self.endpoint,
+            self.local_teid,
+            self.remote_teid,
+            self.inner_vrf,
+            _address(self.remote),
+            self.payload,
+            self.psc,
+            self.qfi,
+            self.flags,
+            self.remote.version,
+        )
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """Read the 48 bytes of a record."""
+        endpoint, local, remote_teid, vrf, address, payload, psc, qfi, flags, family = cls.LAYOUT.unpack(raw)
+        return cls(
+            endpoint,
+            local,
+            remote_teid,
+            _from_address(family, address),
+            GtpuPayload(payload),
+            GtpuPsc(psc),
+            qfi,
+            GtpuTunnelFlag(flags),
+            vrf,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UePrefixRecord:
+    """Addresses behind a tunnel: what is encapsulated into it, and what may come out of it.
+
+    ``prefix`` is a network, or the VLAN id (1..4094) of an Ethernet tunnel. Key: (inner_vrf, family, length,
+    address).
+    """
+
+    prefix: ipaddress.IPv4Network | ipaddress.IPv6Network | int
+    endpoint: int
+    local_teid: int
+    inner_vrf: int = 0
+
+    TABLE: ClassVar[Table] = Table.GTPU_UE
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<IBB2x16sQI4x")
+    KEY: ClassVar[int] = 24
+
+    def pack(self) -> bytes:
+        """Return the 40 bytes of the record."""
+        if isinstance(self.prefix, int):
+            family, length, address = 0, 12, self.prefix.to_bytes(2, "big").ljust(16, b"\0")
+        else:
+            family, length = self.prefix.version, self.prefix.prefixlen
+            address = _address(self.prefix.network_address)
+        return self.LAYOUT.pack(self.inner_vrf, family, length, address, self.endpoint, self.local_teid)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """Read the 40 bytes of a record."""
+        vrf, family, length, address, endpoint, teid = cls.LAYOUT.unpack(raw)
+        if family == 0:
+            return cls(int.from_bytes(address[:2], "big"), endpoint, teid, vrf)
+        network = ipaddress.ip_network((_from_address(family, address), length))
+        return cls(network, endpoint, teid, vrf)
+
+
+Record = (
+    ConfigRecord
+    | PrefixRecord
+    | ServiceRecord
+    | FrontendRecord
+    | EndpointRecord
+    | GtpuEndpointRecord
+    | GtpuPeerRecord
+    | GtpuTunnelRecord
+    | UePrefixRecord
+)
 
 _TYPES: tuple[type[Record], ...] = (
     ConfigRecord,
@@ -291,6 +561,10 @@ _TYPES: tuple[type[Record], ...] = (
     ServiceRecord,
     FrontendRecord,
     EndpointRecord,
+    GtpuEndpointRecord,
+    GtpuPeerRecord,
+    GtpuTunnelRecord,
+    UePrefixRecord,
 )
 KEY_SIZE: dict[Table, int] = {t.TABLE: t.KEY for t in _TYPES}
 RECORD_SIZE: dict[Table, int] = {t.TABLE: t.LAYOUT.size for t in _TYPES}
