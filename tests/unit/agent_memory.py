@@ -15,8 +15,34 @@ from vpp_operator.dataplane.protocol import (
     EngineInfo,
     EngineStats,
     Failure,
+    PathState,
+    TunnelCounters,
 )
-from vpp_operator.dataplane.records import KEY_SIZE, FrontendRecord, Table, digest
+from vpp_operator.dataplane.records import (
+    KEY_SIZE,
+    FrontendRecord,
+    GtpuEndpointRecord,
+    GtpuPeerRecord,
+    GtpuTunnelRecord,
+    Table,
+    UePrefixRecord,
+    digest,
+)
+
+_GTPU = (Table.GTPU_ENDPOINT, Table.GTPU_PEER, Table.GTPU_TUNNEL, Table.GTPU_UE)
+
+
+def _provides(table: Table, record: bytes) -> object:
+    """By what other GTP-U records name this one."""
+    if table is Table.GTPU_ENDPOINT:
+        return GtpuEndpointRecord.unpack(record).id
+    if table is Table.GTPU_PEER:
+        peer = GtpuPeerRecord.unpack(record)
+        return peer.endpoint, peer.address
+    if table is Table.GTPU_TUNNEL:
+        tunnel = GtpuTunnelRecord.unpack(record)
+        return tunnel.endpoint, tunnel.local_teid
+    return None
 
 
 @dataclass
@@ -32,6 +58,10 @@ class MemoryDataplane:
     batches: list[Batch] = field(default_factory=list)
     before_apply: Callable[[], None] | None = None
     log: list[str] = field(default_factory=list)
+    tunnel_counters: dict[bytes, TunnelCounters] = field(default_factory=dict)
+    """By the key of the tunnel's record; a programmed tunnel without an entry has counted nothing."""
+    paths: dict[bytes, PathState] = field(default_factory=dict)
+    """By the key of the peer's record; a programmed peer without an entry is in no known state."""
 
     def _reach(self) -> None:
         if not self.up or not self.connected:
@@ -69,17 +99,19 @@ class MemoryDataplane:
 
         def delete(table: Table) -> None:
             for key in batch.deletes.get(table, ()):
-                if table is Table.SERVICE and self._in_use(key):
+                if self._in_use(table, key):
                     failures.append(Failure(table, key, -errno.EBUSY))
                 else:
                     self.tables[table].pop(key, None)
 
-        delete(Table.FRONTEND)
+        for table in (Table.FRONTEND, Table.GTPU_UE):
+            delete(table)
         for table in (Table.CONFIG, Table.PREFIX, Table.SERVICE, Table.ENDPOINT):
             upsert(table)
         delete(Table.ENDPOINT)
-        upsert(Table.FRONTEND)
-        for table in (Table.SERVICE, Table.PREFIX, Table.CONFIG):
+        for table in (Table.FRONTEND, *_GTPU):
+            upsert(table)
+        for table in (*_GTPU[-2::-1], Table.SERVICE, Table.PREFIX, Table.CONFIG):
             delete(table)
         return failures
 
@@ -92,13 +124,36 @@ class MemoryDataplane:
             service = key[:8]
         elif table is Table.FRONTEND:
             service = FrontendRecord.unpack(record).service.to_bytes(8, "little")
-        return -errno.ENOENT if service and service not in self.tables[Table.SERVICE] else 0
+        if service and service not in self.tables[Table.SERVICE]:
+            return -errno.ENOENT
+        return 0 if self._needs(table, record) <= self._present() else -errno.ENOENT
 
-    def _in_use(self, service: bytes) -> bool:
-        ident = int.from_bytes(service, "little")
-        return any(key[:8] == service for key in self.tables[Table.ENDPOINT]) or any(
-            FrontendRecord.unpack(record).service == ident for record in self.tables[Table.FRONTEND].values()
-        )
+    def _in_use(self, table: Table, key: bytes) -> bool:
+        if table is Table.SERVICE:
+            ident = int.from_bytes(key, "little")
+            return any(other[:8] == key for other in self.tables[Table.ENDPOINT]) or any(
+                FrontendRecord.unpack(record).service == ident
+                for record in self.tables[Table.FRONTEND].values()
+            )
+        if table not in _GTPU or key not in self.tables[table]:
+            return False
+        own = _provides(table, self.tables[table][key])
+        return any(own in self._needs(t, record) for t in _GTPU for record in self.tables[t].values())
+
+    def _present(self) -> set[object]:
+        return {_provides(t, record) for t in _GTPU for record in self.tables[t].values()}
+
+    def _needs(self, table: Table, record: bytes) -> set[object]:
+        """What a GTP-U record names, in the terms of :func:`_provides`."""
+        if table is Table.GTPU_PEER:
+            return {GtpuPeerRecord.unpack(record).endpoint}
+        if table is Table.GTPU_TUNNEL:
+            tunnel = GtpuTunnelRecord.unpack(record)
+            return {tunnel.endpoint, (tunnel.endpoint, tunnel.remote)}
+        if table is Table.GTPU_UE:
+            ue = UePrefixRecord.unpack(record)
+            return {(ue.endpoint, ue.local_teid)}
+        return set()
 
     async def dump(self, table: Table) -> AsyncIterator[list[tuple[bytes, int]]]:
         self._reach()
@@ -115,3 +170,21 @@ class MemoryDataplane:
     async def stats(self) -> EngineStats:
         self._reach()
         return EngineStats(0, {}, {}, {}, {}, 0)
+
+    async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:
+        self._reach()
+        tunnels = self.tables[Table.GTPU_TUNNEL]
+        found = []
+        for key in tunnels if keys is None else (key for key in keys if key in tunnels):
+            tunnel = GtpuTunnelRecord.unpack(tunnels[key])
+            empty = TunnelCounters(tunnel.endpoint, tunnel.local_teid)
+            found.append(self.tunnel_counters.get(key, empty))
+        return found
+
+    async def gtpu_paths(self) -> list[PathState]:
+        self._reach()
+        found = []
+        for key, record in self.tables[Table.GTPU_PEER].items():
+            peer = GtpuPeerRecord.unpack(record)
+            found.append(self.paths.get(key, PathState(peer.endpoint, peer.address)))
+        return found

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Protocol
 
-from vpp_operator.dataplane.records import Table
+from vpp_operator.dataplane.records import IpAddress, Table
 
 __all__ = [
     "Batch",
@@ -20,8 +21,11 @@ __all__ = [
     "EngineInfo",
     "EngineStats",
     "Failure",
+    "PathCondition",
+    "PathState",
     "PathStats",
     "TableStats",
+    "TunnelCounters",
 ]
 
 
@@ -40,6 +44,10 @@ class Batch:
     ``upserts`` holds packed records, ``deletes`` their keys. :meth:`Dataplane.apply` orders them: frontends
     go first; config, prefixes and services come; endpoints come, then go; the endpoint sets are published;
     frontends come; services, prefixes and config go.
+
+    Of GTP-U, UE prefixes go first; local addresses, peers, tunnels and UE prefixes come, each after what it
+    names; tunnels, peers and local addresses go. A tunnel that is there is changed in place, without losing
+    a packet.
     """
 
     upserts: Mapping[Table, Sequence[bytes]] = field(default_factory=dict)
@@ -76,6 +84,10 @@ class EngineInfo:
     workers: int
     capacity: Mapping[str, int]
     interfaces: Sequence[str]
+    gtpu_switches: Mapping[str, str] = field(default_factory=dict)
+    """Optimisations of the GTP-U path in effect: lookupCache, prefetch, skipInnerIpInput, gtpuBypass and
+    skipOuterLookup are ``on``, ``off`` or ``notApplicable`` (this engine has no such step), loop is
+    ``single``, ``dual`` or ``quad``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,53 @@ class EngineStats:
     paths: Mapping[str, PathStats]
     tables: Mapping[str, TableStats]
     sessions: int
+    gtpu_switches: Mapping[str, str] = field(default_factory=dict)
+    """As :attr:`EngineInfo.gtpu_switches`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelCounters:
+    """Totals of one tunnel since the engine started; ``rx`` came out of it, ``tx`` went into it.
+
+    Bytes are those of the inner packets. ``endpoint`` and ``local_teid`` are the tunnel record's key.
+    """
+
+    endpoint: int
+    local_teid: int
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    drops: int = 0
+    end_marker_seen: bool = False
+    """The peer sent an End Marker since the tunnel was last changed."""
+    error_indication_seen: bool = False
+    """The peer does not know the remote TEID; cleared when the tunnel is changed."""
+
+
+class PathCondition(IntEnum):
+    """State of the path to a peer, by Echo Requests (TS 29.281, 7.2.1)."""
+
+    UNKNOWN = 0
+    """None has been answered or lost yet, or none are sent."""
+    UP = 1
+    DOWN = 2
+    """As many as the peer's ``n3`` were not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathState:
+    """State of the path from a local GTP-U address (``endpoint``, its id) to a peer."""
+
+    endpoint: int
+    address: IpAddress
+    condition: PathCondition = PathCondition.UNKNOWN
+    restart_counter: int | None = None
+    """Recovery value of the peer's last Echo Response."""
+    rtt_us: int | None = None
+    """Time from the last Echo Request to its answer, microseconds."""
+    answered_ns: int | None = None
+    """CLOCK_BOOTTIME of the last answer."""
 
 
 class Dataplane(Protocol):
@@ -143,4 +202,12 @@ class Dataplane(Protocol):
 
     async def stats(self) -> EngineStats:
         """Read counters and table sizes."""
+        ...
+
+    async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:
+        """Read the counters of tunnels by the keys of their records, or of all; absent ones are left out."""
+        ...
+
+    async def gtpu_paths(self) -> list[PathState]:
+        """Read the state of the paths to all peers."""
         ...

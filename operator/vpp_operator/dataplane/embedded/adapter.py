@@ -12,7 +12,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from vpp_operator.dataplane.protocol import (
     EngineInfo,
     EngineStats,
     Failure,
+    PathState,
+    TunnelCounters,
 )
 from vpp_operator.dataplane.records import KEY_SIZE, Table
 
@@ -83,12 +85,14 @@ def _steps(batch: Batch) -> list[_Step]:
     endpoints = upsert(Table.ENDPOINT) + delete(Table.ENDPOINT)
     services = upsert(Table.SERVICE)
     return [
-        *delete(Table.FRONTEND),
+        *delete(Table.FRONTEND, Table.GTPU_UE),
         *upsert(Table.CONFIG, Table.PREFIX),
         *services,
         *endpoints,
         *([_Step(MessageType.COMMIT)] if endpoints or services else []),
         *upsert(Table.FRONTEND),
+        *upsert(Table.GTPU_ENDPOINT, Table.GTPU_PEER, Table.GTPU_TUNNEL, Table.GTPU_UE),
+        *delete(Table.GTPU_TUNNEL, Table.GTPU_PEER, Table.GTPU_ENDPOINT),
         *delete(Table.SERVICE, Table.PREFIX, Table.CONFIG),
     ]
 
@@ -171,16 +175,11 @@ class EmbeddedDataplane:
 
     async def dump(self, table: Table) -> AsyncIterator[list[tuple[bytes, int]]]:
         """Yield pieces of (key, digest) of what the table really holds; stable under change."""
-        cursor = 0
-        while True:
-            header, payload = await self._call(_Step(MessageType.DUMP, table, cursor=cursor))
+        async for header, payload in self._pages(_Step(MessageType.DUMP, table)):
             with self._decoding():
                 piece = wire.decode_dump(header, payload, table)
             if piece:
                 yield piece
-            cursor = header.cursor
-            if cursor == 0:
-                return
 
     async def fetch(self, table: Table, keys: Sequence[bytes]) -> list[bytes]:
         """Read whole records by key; keys that are not there are left out."""
@@ -190,6 +189,28 @@ class EmbeddedDataplane:
             with self._decoding():
                 records += wire.decode_records(header, payload, table)
         return records
+
+    async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:
+        """Read the counters of tunnels by the keys of their records, or of all; absent ones are left out."""
+        found: list[TunnelCounters] = []
+        if keys is None:
+            async for header, payload in self._pages(_Step(MessageType.GTPU_COUNTERS)):
+                with self._decoding():
+                    found += wire.decode_counters(header, payload)
+            return found
+        for part in wire.changes(keys):
+            header, payload = await self._call(_Step(MessageType.GTPU_COUNTERS, Table.GTPU_TUNNEL, part))
+            with self._decoding():
+                found += wire.decode_counters(header, payload)
+        return found
+
+    async def gtpu_paths(self) -> list[PathState]:
+        """Read the state of the paths to all peers."""
+        found: list[PathState] = []
+        async for header, payload in self._pages(_Step(MessageType.GTPU_PATHS)):
+            with self._decoding():
+                found += wire.decode_paths(header, payload)
+        return found
 
     async def flush_sessions(self) -> int:
         """Drop all sessions (for tests and people); return how many there were."""
@@ -204,6 +225,15 @@ class EmbeddedDataplane:
         with self._decoding():
             failed = wire.decode_failures(header, payload, len(records))
         return [Failure(table, records[index][: KEY_SIZE[table]], code) for index, code in failed]
+
+    async def _pages(self, step: _Step) -> AsyncIterator[_Answer]:
+        """Ask again with the cursor of each answer until the last one."""
+        while True:
+            header, payload = await self._call(step)
+            yield header, payload
+            if header.cursor == 0:
+                return
+            step = replace(step, cursor=header.cursor)
 
     async def _call(self, step: _Step) -> _Answer:
         return await self._finish(await self._send(step))

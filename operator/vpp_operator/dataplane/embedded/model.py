@@ -26,6 +26,7 @@ class _Info(_Model):
     workers: int
     capacity: dict[str, int]
     interfaces: list[str]
+    gtpu_switches: dict[str, str] = {}  # an engine of the release before has none
 
 
 class _Path(_Model):
@@ -50,6 +51,7 @@ class _Stats(_Model):
     paths: dict[str, _Path]
     tables: dict[str, _Table]
     sessions: int
+    gtpu_switches: dict[str, str] = {}  # an engine of the release before has none
 
 
 def decode_info(text: bytes) -> EngineInfo:
@@ -73,4 +75,5 @@ def decode_stats(text: bytes) -> EngineStats:
         paths={name: PathStats(**path.model_dump()) for name, path in stats.paths.items()},
         tables={name: TableStats(**table.model_dump()) for name, table in stats.tables.items()},
         sessions=stats.sessions,
+        gtpu_switches=stats.gtpu_switches,
     )

@@ -6,11 +6,13 @@ they were sent, so that several may be on their way at once.
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from vpp_operator.dataplane.protocol import PathCondition, PathState, TunnelCounters
 from vpp_operator.dataplane.records import KEY_SIZE, RECORD_SIZE, Table
 
 __all__ = [
@@ -23,8 +25,10 @@ __all__ = [
     "MessageType",
     "WireError",
     "changes",
+    "decode_counters",
     "decode_dump",
     "decode_failures",
+    "decode_paths",
     "decode_records",
     "encode",
 ]
@@ -36,6 +40,10 @@ MAX_BYTES = 256 * 1024
 REPLY = 0x8000
 
 _FAILURE = struct.Struct("<Ii")
+_COUNTERS = struct.Struct("<QIIQQQQQ")
+_PATH = struct.Struct("<QB7x16sBBBxIQ")
+_END_MARKER_SEEN = 1
+_ERROR_INDICATION_SEEN = 2
 
 
 class WireError(ValueError):
@@ -53,6 +61,8 @@ class MessageType(IntEnum):
     FETCH = 6
     STATS = 7
     FLUSH_SESSIONS = 8
+    GTPU_COUNTERS = 9
+    GTPU_PATHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ def encode(
     records: Sequence[bytes] = (),
     cursor: int = 0,
 ) -> bytes:
-    """Return a request; ``records`` are packed records (UPSERT) or keys (DELETE, FETCH) of ``table``.
+    """Return a request; ``records`` are packed records (UPSERT) or keys (others) of ``table``.
 
     Raises ValueError naming the table when a record has the wrong size or there are too many.
     """
@@ -148,3 +158,45 @@ def decode_records(header: Header, payload: bytes, table: Table) -> list[bytes]:
     size = RECORD_SIZE[table]
     _expect(header, payload, size)
     return [payload[at : at + size] for at in range(0, len(payload), size)]
+
+
+def decode_counters(header: Header, payload: bytes) -> list[TunnelCounters]:
+    """Return the entries of an answer to GTPU_COUNTERS."""
+    _expect(header, payload, _COUNTERS.size)
+    return [
+        TunnelCounters(
+            endpoint,
+            teid,
+            rx_packets,
+            rx_bytes,
+            tx_packets,
+            tx_bytes,
+            drops,
+            bool(seen & _END_MARKER_SEEN),
+            bool(seen & _ERROR_INDICATION_SEEN),
+        )
+        for endpoint, teid, seen, rx_packets, rx_bytes, tx_packets, tx_bytes, drops in _COUNTERS.iter_unpack(
+            payload
+        )
+    ]
+
+
+def decode_paths(header: Header, payload: bytes) -> list[PathState]:
+    """Return the entries of an answer to GTPU_PATHS."""
+    _expect(header, payload, _PATH.size)
+    paths = []
+    for endpoint, family, raw, state, restart, has_restart, rtt_us, at_ns in _PATH.iter_unpack(payload):
+        if family not in (4, 6) or state > max(PathCondition):
+            raise WireError(f"a path of family {family} in state {state}")
+        address = ipaddress.IPv4Address(raw[:4]) if family == 4 else ipaddress.IPv6Address(raw)
+        paths.append(
+            PathState(
+                endpoint,
+                address,
+                PathCondition(state),
+                restart_counter=restart if has_restart else None,
+                rtt_us=rtt_us if at_ns else None,
+                answered_ns=at_ns or None,
+            )
+        )
+    return paths
