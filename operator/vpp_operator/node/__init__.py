@@ -30,6 +30,7 @@ from vpp_operator.node.network import Applied, NodeNetwork, NodeNetworkError
 from vpp_operator.node.spec import (
     DEFAULT_SNAT_RANGES,
     Finding,
+    GtpuSteer,
     NodePort,
     NodeSpec,
     NodeSpecError,
@@ -40,6 +41,7 @@ __all__ = [
     "DEFAULT_SNAT_RANGES",
     "Applied",
     "Finding",
+    "GtpuSteer",
     "NodeNetwork",
     "NodeNetworkError",
     "NodePort",

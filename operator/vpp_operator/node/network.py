@@ -38,6 +38,8 @@ class Applied:
     """What an apply or undo did: a line for each step, none when all was as it should be."""
 
     steps: tuple[str, ...]
+    refused: tuple[Finding, ...] = ()
+    """GTP-U addresses and UE pools of the spec that were left out (``subject``), and why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 __all__ = [
     "DEFAULT_SNAT_RANGES",
     "Finding",
+    "GtpuSteer",
     "IpAddress",
     "IpNetwork",
     "NodePort",
@@ -55,6 +56,16 @@ class NodePort(NamedTuple):
     port: int
 
 
+class GtpuSteer(NamedTuple):
+    """A GTP-U address whose UDP port 2152 belongs to the dataplane, later outer fragments included."""
+
+    address: IpAddress
+    own: bool = False
+    """False: an address of this node, everything but UDP 2152 stays with the node. True: an address of the
+    endpoint's own, on no interface; the node announces it by proxy ARP or proxy ND, and all of it goes to the
+    dataplane."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
     """Everything that decides which packets reach the dataplane.
@@ -83,6 +94,12 @@ class NodeSpec:
     """Source ports of masqueraded flows, (low, high), both included."""
     snat_addresses: tuple[IpAddress, ...] = ()
     """Source addresses of masqueraded flows; empty: the first of ``addresses`` in each family."""
+    gtpu: tuple[GtpuSteer, ...] = ()
+    """GTP-U addresses that are active on this node. One that cannot be is left out and reported (see
+    :class:`vpp_operator.node.network.Applied`); the others are not disturbed."""
+    ue_pools: tuple[IpNetwork, ...] = ()
+    """Prefixes of user equipment: routed to the dataplane. One that overlaps what the node itself reaches is
+    left out and reported."""
     mtu: int = 0
     """MTU of the host link in bytes; 0: that of the interface holding the first of ``addresses``."""
 
@@ -164,3 +181,5 @@ class Finding:
     """What was found, with names and numbers."""
     remedy: str
     """What to do about it."""
+    subject: str = ""
+    """The address or prefix of the spec that it is about, where it is about one."""
