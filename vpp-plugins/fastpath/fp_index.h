@@ -209,15 +209,15 @@ fp_index_cas (_Atomic u64 *p, u64 from, u64 to)
   return done;
 }
 
-/* Hang an empty bucket on the chain of the hash; 0 when none is left. */
+/* Hang an empty bucket on the chain of the hash; 0 when none is left. Free buckets lie in the pool one by one: whoever took several would
+ * let the others find none for a moment. */
 FP_INLINE int
 fp_index_extend (const fp_index_t *x, u64 hash)
 {
   fp_chain_t chain = { FP_NONE, 0 };
-  if (!fp_pool_get (x->overflow_pool, &chain))
+  if (!fp_pool_get (x->overflow_pool, &chain, 1))
     return 0;
   u32 fresh = fp_chain_pop (x->overflow_pool, &chain);
-  fp_pool_put (x->overflow_pool, &chain);
   fp_bucket_t *b = &x->buckets[fp_index_first (x, hash)];
   for (;;)
     {

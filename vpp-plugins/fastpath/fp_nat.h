@@ -231,10 +231,6 @@ fp_session_create (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed
 	case FP_INSERTED:
 	  d.fate = FP_FATE_FLOW;
 	  d.reason = FP_DROP_NONE;
-	  d.ref.slot = slot;
-	  d.ref.dir = 0;
-	  d.ref.found = 1;
-	  d.ref.gen = atomic_load_explicit (fp_session_gen (fp_session_at (t, v6, slot), v6), memory_order_relaxed);
 	  fp_count (w, FP_C_MASQUERADED, masquerade);
 	  return d;
 	case FP_EXISTS:

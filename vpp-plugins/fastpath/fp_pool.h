@@ -68,9 +68,10 @@ fp_pool_put (fp_pool_t *p, fp_chain_t *c)
   c->count = 0;
 }
 
-/* Take a chain; 0 if there is none. The length is counted by following the links (at most what one put had). */
+/* Take a chain, of at most `fresh_most` slots if it is made of new ones; 0 if there is none. The length of one that was put is counted by
+ * following its links. */
 FP_INLINE int
-fp_pool_get (fp_pool_t *p, fp_chain_t *c)
+fp_pool_get (fp_pool_t *p, fp_chain_t *c, u32 fresh_most)
 {
   u64 head = atomic_load_explicit (&p->head, memory_order_acquire);
   while ((u32) head != FP_NONE)
@@ -90,7 +91,7 @@ fp_pool_get (fp_pool_t *p, fp_chain_t *c)
   u32 n;
   do
     {
-      n = p->capacity - fresh < FP_POOL_CHAIN ? p->capacity - fresh : FP_POOL_CHAIN;
+      n = p->capacity - fresh < fresh_most ? p->capacity - fresh : fresh_most;
       if (!n)
 	return 0;
     }

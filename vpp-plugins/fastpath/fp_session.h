@@ -337,6 +337,8 @@ fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u8 state, u32 expiry, fp_s
 	{
 	  fp_count (w, FP_C_SESSION_NEW, 1);
 	  fp_counter_add (&w->counters->live[v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4], 1);
+	  /* not the record's generation: others may have found and removed the session by now */
+	  *winner = (fp_sref_t){ *slot, gen, 0, 1, { 0, 0 } };
 	  return FP_INSERTED;
 	}
       if (rc == FP_INDEX_EXISTS && fp_word_slot (word) == *slot)
@@ -505,7 +507,7 @@ fp_session4_free (fp_worker_t *w, u32 slot)
   fp_slot_free (w, FP_SHARED_SESSION4, slot);
 }
 
-/* enum fp_insert. FP_INSERTED: the session is live. FP_EXISTS: *winner, the slot is given back. FP_COLLISION: the reverse key is
+/* enum fp_insert. FP_INSERTED: the session is live, *winner refers to it. FP_EXISTS: *winner, the slot is given back. FP_COLLISION: the reverse key is
  * another flow's (*winner): change nat or nport in the record at *slot (which may be another one now) and call again, or free it.
  * FP_FULL: given back. */
 FP_INLINE int

@@ -158,8 +158,6 @@ insert4 (fp_worker_t *w, u32 i, u32 pick, u32 expiry, fp_sref_t *ref)
     return FP_FULL;
   fill4 (fp_session4_at (w->region, slot), i, pick);
   int rc = fp_session4_insert (w, &slot, 1, expiry, ref);
-  if (rc == FP_INSERTED)
-    *ref = (fp_sref_t){ slot, atomic_load (&fp_session4_at (w->region, slot)->gen), 0, 1, { 0, 0 } };
   if (rc == FP_COLLISION)
     fp_session4_free (w, slot);
   return rc;
