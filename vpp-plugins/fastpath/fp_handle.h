@@ -61,10 +61,6 @@ enum fp_controlled
   FP_CONTROLLED_ENDPOINT,
   FP_CONTROLLED_PREFIX,
   FP_CONTROLLED_SETTING,
-  FP_CONTROLLED_GTPU_ENDPOINT,
-  FP_CONTROLLED_GTPU_PEER,
-  FP_CONTROLLED_TUNNEL,
-  FP_CONTROLLED_UE,
   FP_CONTROLLED_VIP,
   FP_CONTROLLED_TABLES
 };
@@ -85,7 +81,6 @@ struct fp_region
   fp_counters_t *counters; /* per worker, the control thread's last */
   u32 workers;		   /* that age sessions */
   struct fp_control *control;
-  struct fp_gtpu_path *gtpu_paths; /* by peer slot (fp_gtpu_path.h), or NULL: not kept */
   u32 *crc_table;
   /* mapping */
   u8 *base;
@@ -110,7 +105,6 @@ struct fp_worker
   u32 age_cursor[FP_SHARED_TABLES];
   u64 icmp_full_ns; /* token bucket of ICMP errors (fp_icmp.h): when it will be full */
   struct fp_fragment_holds *holds; /* held fragments (fp_fragment.h) */
-  struct fp_gtpu_worker *gtpu;	   /* GTP-U's own state (fp_gtpu_worker.h), or NULL */
 };
 
 FP_ALWAYS_INLINE void
