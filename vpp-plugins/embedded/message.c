@@ -73,6 +73,9 @@ check (const fp_msg_t *h)
       record = h->type == FP_MSG_UPSERT ? fp_wire_size (h->table) : fp_wire_key_size (h->table);
       if (!record || h->record_size != record || h->count > FP_MSG_MAX_RECORDS || payload != h->count * record)
 	return -EINVAL;
+      /* a reply with every record found must fit */
+      if (h->type == FP_MSG_FETCH && h->count * fp_wire_size (h->table) > FP_MSG_MAX_BYTES - sizeof (*h))
+	return -EINVAL;
       return 0;
     default:
       return -EINVAL;

@@ -313,7 +313,8 @@ fp_attach_derive (fp_region_t *r)
 FP_INLINE int
 fp_attach (fp_region_t *r, fp_attach_report_t *rep)
 {
-  static const u8 order[] = { FP_TABLE_SERVICE, FP_TABLE_FRONTEND, FP_TABLE_ENDPOINT, FP_TABLE_PREFIX, FP_TABLE_CONFIG };
+  static const u8 order[] = { FP_TABLE_SERVICE, FP_TABLE_FRONTEND, FP_TABLE_ENDPOINT, FP_TABLE_PREFIX, FP_TABLE_CONFIG,
+			      FP_TABLE_GTPU_ENDPOINT, FP_TABLE_GTPU_PEER, FP_TABLE_GTPU_TUNNEL, FP_TABLE_GTPU_UE };
   u8 *services = calloc (r->controlled[FP_CONTROLLED_SERVICE].capacity, 1);
   int rc = services ? 0 : -ENOMEM;
   for (u32 i = 0; !rc && i < sizeof (order); i++)

@@ -236,6 +236,26 @@ fp_upsert_endpoint (fp_region_t *r, const fp_wire_t *wire)
 }
 
 FP_INLINE int
+fp_upsert_stored (fp_region_t *r, u32 table, const fp_wire_t *wire)
+{
+  enum fp_controlled t = fp_table_controlled (table);
+  u64 hash, word = fp_wire_find (r, table, wire, &hash);
+  if (word && !memcmp (fp_stored_at (r, t, fp_word_slot (word))->wire, wire, sizeof (*wire)))
+    return 0;
+  u32 slot = fp_control_alloc (r, t);
+  if (slot == FP_NONE)
+    return -ENOSPC;
+  fp_stored_t *s = fp_stored_at (r, t, slot);
+  memcpy (s->wire, wire, sizeof (s->wire));
+  FP_STEP ();
+  if (!word)
+    return fp_control_publish (r, t, slot, fp_stored_matcher (fp_wire_key_size (table)), wire);
+  fp_index_swap (&r->controlled[t].index, hash, word, slot << 1, atomic_load_explicit (&s->gen, memory_order_relaxed));
+  fp_control_retire_slot (r, t, fp_word_slot (word));
+  return 0;
+}
+
+FP_INLINE int
 fp_upsert (fp_region_t *r, u32 table, const fp_wire_t *wire)
 {
   int rc = fp_wire_valid (table, wire);
@@ -251,6 +271,11 @@ fp_upsert (fp_region_t *r, u32 table, const fp_wire_t *wire)
       return fp_upsert_service (r, wire);
     case FP_TABLE_FRONTEND:
       return fp_upsert_frontend (r, wire);
+    case FP_TABLE_GTPU_ENDPOINT:
+    case FP_TABLE_GTPU_PEER:
+    case FP_TABLE_GTPU_TUNNEL:
+    case FP_TABLE_GTPU_UE:
+      return fp_upsert_stored (r, table, wire);
     default:
       return fp_upsert_endpoint (r, wire);
     }
@@ -514,9 +539,11 @@ fp_control_usage (const fp_region_t *r, fp_table_usage_t usage[FP_USAGE_TABLES])
 {
   static const char *const shared[] = { "sessions4", "sessions6", "fragments" };
   static const u8 shared_size[] = { sizeof (fp_session4_t), sizeof (fp_session6_t), sizeof (fp_frag_t) };
-  static const char *const controlled[] = { "services", "frontends", "endpoints", "prefixes", "settings", "addresses" };
+  static const char *const controlled[] = { "services", "frontends", "endpoints", "prefixes", "settings",
+					    "gtpuEndpoints", "gtpuPeers", "tunnels", "ues", "addresses" };
   static const u8 controlled_size[] = { sizeof (fp_service_t),	     sizeof (fp_frontend_t),	  sizeof (fp_endpoint_t),
-					sizeof (fp_prefix_record_t), sizeof (fp_config_record_t), sizeof (fp_vip_t) };
+					sizeof (fp_prefix_record_t), sizeof (fp_config_record_t), sizeof (fp_stored_t), sizeof (fp_stored_t),
+					sizeof (fp_stored_t), sizeof (fp_stored_t), sizeof (fp_vip_t) };
   u32 n = 0;
   for (u32 t = 0; t < FP_SHARED_TABLES; t++)
     {

@@ -78,6 +78,7 @@ fp_layout_hash (void)
 			sizeof (fp_frag_t),
 			sizeof (fp_prefix_record_t),
 			sizeof (fp_config_record_t),
+			sizeof (fp_stored_t),
 			sizeof (fp_header_t) };
   return fp_xxh64 (facts, sizeof (facts), 0);
 }
@@ -125,6 +126,10 @@ fp_layout (fp_layout_t *l, const fp_capacity_t *c, u64 page)
   fp_layout_table (&l->controlled[FP_CONTROLLED_PREFIX], &end, c->prefixes, c->prefixes, sizeof (fp_prefix_record_t));
   fp_layout_table (&l->controlled[FP_CONTROLLED_SETTING], &end, c->settings, c->settings, sizeof (fp_config_record_t));
   fp_layout_table (&l->controlled[FP_CONTROLLED_VIP], &end, c->frontends, c->frontends, sizeof (fp_vip_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_GTPU_ENDPOINT], &end, c->gtpu_endpoints, c->gtpu_endpoints, sizeof (fp_stored_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_GTPU_PEER], &end, c->gtpu_peers, c->gtpu_peers, sizeof (fp_stored_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_TUNNEL], &end, c->tunnels, c->tunnels, sizeof (fp_stored_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_UE], &end, c->ues, c->ues, sizeof (fp_stored_t));
   /* Two sets an endpoint, rounded up to a power of two, old and new ones at the same time. */
   l->array_words = fp_power_of_two (8ull * c->endpoints < 64 ? 64 : 8ull * c->endpoints);
   l->arrays_at = fp_layout_place (&end, (u64) l->array_words * sizeof (u32));
@@ -153,6 +158,10 @@ fp_capacity_bad (const fp_capacity_t *c)
 	 !c->endpoints || c->endpoints > 1u << 24     ? "endpoints" :
 	 !c->prefixes || c->prefixes > 1u << 20	      ? "prefixes" :
 	 c->settings < 32 || c->settings > 1u << 16   ? "settings" :
+	 c->gtpu_endpoints > 1u << 12		      ? "gtpu_endpoints" :
+	 c->gtpu_peers > 1u << 20		      ? "gtpu_peers" :
+	 c->tunnels > 1u << 24			      ? "tunnels" :
+	 c->ues > 1u << 25			      ? "ues" :
 							NULL;
 }
 
@@ -167,7 +176,11 @@ fp_capacity_default (void)
 			  .frontends = 32768,
 			  .endpoints = 65536,
 			  .prefixes = 1024,
-			  .settings = 64 };
+			  .settings = 64,
+			  .gtpu_endpoints = 64,
+			  .gtpu_peers = 4096,
+			  .tunnels = 16384,
+			  .ues = 32768 };
 }
 
 FP_INLINE u64

@@ -260,6 +260,9 @@ fp_config_apply (fp_config_t *config, const fp_wire_config_t *s)
       config->port_count += (u32) config->ports[config->port_ranges].high - config->ports[config->port_ranges].low + 1;
       config->port_ranges++;
       break;
+    case FP_CONFIG_GTPU_SWITCHES:
+      config->gtpu_switches = (u32) s->value;
+      break;
     case FP_CONFIG_SNAT_ADDRESS:
       if (s->index == 4)
 	config->has_snat4 = 1, config->snat4 = fp_load32 (s->address);
@@ -281,6 +284,7 @@ fp_publish_settings (fp_region_t *r)
   fp_config_t *config = calloc (1, sizeof (*config)), *old = atomic_load_explicit (&r->config, memory_order_relaxed);
   if (!config)
     return -ENOMEM;
+  config->gtpu_switches = FP_GTPU_SWITCHES_DEFAULT;
   u64 position = 0, w;
   while ((w = fp_control_next (r, FP_CONTROLLED_SETTING, &position)))
     {

@@ -12,6 +12,9 @@
 #define FP_L4_UDP  17
 #define FP_L4_SCTP 132
 
+#define FP_GTPU_SWITCHES_ALL	 0x1f
+#define FP_GTPU_SWITCHES_DEFAULT (FP_GTPU_SWITCHES_ALL | 4 << FP_GTPU_LOOP_SHIFT)
+
 /* Policies that the kernels serve; a service that asks for others is refused (-EOPNOTSUPP). */
 #ifndef FP_SERVICE_FLAGS_SERVED
 #define FP_SERVICE_FLAGS_SERVED 0
@@ -24,7 +27,11 @@ typedef union
   fp_wire_service_t service;
   fp_wire_frontend_t frontend;
   fp_wire_endpoint_t endpoint;
-  u8 bytes[sizeof (fp_wire_frontend_t)];
+  fp_wire_gtpu_endpoint_t gtpu_endpoint;
+  fp_wire_gtpu_peer_t gtpu_peer;
+  fp_wire_gtpu_tunnel_t tunnel;
+  fp_wire_gtpu_ue_t ue;
+  u8 bytes[sizeof (fp_wire_gtpu_endpoint_t)];
 } fp_wire_t;
 
 /* Sizes by enum fp_table; 0: no such table. */
@@ -32,7 +39,8 @@ FP_INLINE u32
 fp_wire_size (u32 table)
 {
   static const u8 size[] = { 0, sizeof (fp_wire_config_t), sizeof (fp_wire_prefix_t), sizeof (fp_wire_service_t),
-			     sizeof (fp_wire_frontend_t), sizeof (fp_wire_endpoint_t) };
+			     sizeof (fp_wire_frontend_t), sizeof (fp_wire_endpoint_t), sizeof (fp_wire_gtpu_endpoint_t),
+			     sizeof (fp_wire_gtpu_peer_t), sizeof (fp_wire_gtpu_tunnel_t), sizeof (fp_wire_gtpu_ue_t) };
   return table < sizeof (size) ? size[table] : 0;
 }
 
@@ -40,8 +48,16 @@ FP_INLINE u32
 fp_wire_key_size (u32 table)
 {
   static const u8 size[] = { 0, FP_WIRE_CONFIG_KEY, FP_WIRE_PREFIX_KEY, FP_WIRE_SERVICE_KEY, FP_WIRE_FRONTEND_KEY,
-			     FP_WIRE_ENDPOINT_KEY };
+			     FP_WIRE_ENDPOINT_KEY, FP_WIRE_GTPU_ENDPOINT_KEY, FP_WIRE_GTPU_PEER_KEY, FP_WIRE_GTPU_TUNNEL_KEY,
+			     FP_WIRE_GTPU_UE_KEY };
   return table < sizeof (size) ? size[table] : 0;
+}
+
+/* Tables of GTP-U. */
+FP_INLINE int
+fp_table_stored (u32 table)
+{
+  return table >= FP_TABLE_GTPU_ENDPOINT && table <= FP_TABLE_GTPU_UE;
 }
 
 FP_INLINE int
@@ -83,6 +99,14 @@ fp_config_valid (const fp_wire_config_t *c)
 	u32 low = (u16) c->value, high = (u16) (c->value >> 16);
 	return c->index < 16 && c->value >> 32 == 0 && low && low <= high && fp_all_zero (c->address, 16) ? 0 : -EINVAL;
       }
+    case FP_CONFIG_GTPU_SWITCHES:
+      {
+	u64 loop = c->value >> FP_GTPU_LOOP_SHIFT;
+	return c->index == 0 && (c->value & 0xff) <= FP_GTPU_SWITCHES_ALL && (loop == 1 || loop == 2 || loop == 4) &&
+		   fp_all_zero (c->address, 16) ?
+		 0 :
+		 -EINVAL;
+      }
     case FP_CONFIG_SNAT_ADDRESS:
     case FP_CONFIG_ICMP_SOURCE:
       return c->value == 0 && c->index <= 6 && fp_address_valid ((u8) c->index, c->address) ? 0 : -EINVAL;
@@ -96,7 +120,7 @@ fp_prefix_valid (const fp_wire_prefix_t *p)
 {
   u64 high, low, h, l;
   if ((p->family != 4 && p->family != 6) || p->length > (p->family == 4 ? 32 : 128) || p->pad || p->reserved ||
-      p->prefix_class < FP_PREFIX_HOST || p->prefix_class > FP_PREFIX_SERVICE)
+      p->prefix_class < FP_PREFIX_HOST || p->prefix_class > FP_PREFIX_UE_POOL)
     return -EINVAL;
   fp_prefix_halves (p->address, &high, &low);
   h = high, l = low;
@@ -152,7 +176,7 @@ fp_wire_valid (u32 table, const fp_wire_t *wire)
     case FP_TABLE_ENDPOINT:
       return fp_endpoint_valid (&wire->endpoint);
     default:
-      return -EINVAL;
+      return fp_table_stored (table) ? 0 : -EINVAL;
     }
 }
 
@@ -222,6 +246,53 @@ fp_setting_at (const fp_region_t *r, u32 slot)
   return fp_controlled_at (r, FP_CONTROLLED_SETTING, slot, sizeof (fp_config_record_t));
 }
 
+FP_INLINE fp_stored_t *
+fp_stored_at (const fp_region_t *r, enum fp_controlled t, u32 slot)
+{
+  return fp_controlled_at (r, t, slot, sizeof (fp_stored_t));
+}
+
+/* A key begins a record and is a whole number of words. */
+FP_INLINE u64
+fp_hash_stored (const fp_hash_t *h, const u8 *key, u32 size)
+{
+  u64 words[4];
+  memcpy (words, key, size);
+  return fp_hash_words (h, words, size / 8);
+}
+
+FP_INLINE int
+fp_stored_match (const void *ctx, int live, u32 ref, const void *key, u32 size)
+{
+  const fp_control_table_t *t = ctx;
+  (void) live;
+  return ref >> 1 < t->capacity && !memcmp (((const fp_stored_t *) t->records)[ref >> 1].wire, key, size);
+}
+
+FP_INLINE int
+fp_stored_match16 (const void *ctx, int live, u32 ref, const void *key)
+{
+  return fp_stored_match (ctx, live, ref, key, 16);
+}
+
+FP_INLINE int
+fp_stored_match24 (const void *ctx, int live, u32 ref, const void *key)
+{
+  return fp_stored_match (ctx, live, ref, key, 24);
+}
+
+FP_INLINE int
+fp_stored_match32 (const void *ctx, int live, u32 ref, const void *key)
+{
+  return fp_stored_match (ctx, live, ref, key, 32);
+}
+
+FP_INLINE fp_match_fn_t *
+fp_stored_matcher (u32 key_size)
+{
+  return key_size == 16 ? fp_stored_match16 : key_size == 24 ? fp_stored_match24 : fp_stored_match32;
+}
+
 FP_INLINE fp_endpoint_key_t
 fp_endpoint_key (const fp_endpoint_t *e)
 {
@@ -271,7 +342,8 @@ FP_INLINE enum fp_controlled
 fp_table_controlled (u32 table)
 {
   static const u8 of[] = { 0, FP_CONTROLLED_SETTING, FP_CONTROLLED_PREFIX, FP_CONTROLLED_SERVICE, FP_CONTROLLED_FRONTEND,
-			   FP_CONTROLLED_ENDPOINT };
+			   FP_CONTROLLED_ENDPOINT, FP_CONTROLLED_GTPU_ENDPOINT, FP_CONTROLLED_GTPU_PEER, FP_CONTROLLED_TUNNEL,
+			   FP_CONTROLLED_UE };
   return (enum fp_controlled) of[table];
 }
 
@@ -291,6 +363,11 @@ fp_controlled_gen (const fp_region_t *r, enum fp_controlled t, u32 slot)
       return &fp_prefix_at (r, slot)->gen;
     case FP_CONTROLLED_SETTING:
       return &fp_setting_at (r, slot)->gen;
+    case FP_CONTROLLED_GTPU_ENDPOINT:
+    case FP_CONTROLLED_GTPU_PEER:
+    case FP_CONTROLLED_TUNNEL:
+    case FP_CONTROLLED_UE:
+      return &fp_stored_at (r, t, slot)->gen;
     default:
       return &fp_vip_at (r, slot)->gen;
     }
@@ -315,6 +392,13 @@ fp_controlled_hash (const fp_region_t *r, enum fp_controlled t, u32 slot)
       return fp_hash_prefix (&r->hash, &fp_prefix_at (r, slot)->wire);
     case FP_CONTROLLED_SETTING:
       return fp_hash_setting (&r->hash, &fp_setting_at (r, slot)->wire);
+    case FP_CONTROLLED_GTPU_ENDPOINT:
+    case FP_CONTROLLED_UE:
+      return fp_hash_stored (&r->hash, fp_stored_at (r, t, slot)->wire, 24);
+    case FP_CONTROLLED_GTPU_PEER:
+      return fp_hash_stored (&r->hash, fp_stored_at (r, t, slot)->wire, 32);
+    case FP_CONTROLLED_TUNNEL:
+      return fp_hash_stored (&r->hash, fp_stored_at (r, t, slot)->wire, 16);
     default:
       {
 	const fp_vip_t *v = fp_vip_at (r, slot);
@@ -345,6 +429,12 @@ fp_wire_find (const fp_region_t *r, u32 table, const fp_wire_t *key, u64 *hash)
 	*hash = fp_hash_frontend (&r->hash, &k);
 	return fp_index_find (&t->index, *hash, fp_frontend_match, t, &k);
       }
+    case FP_TABLE_GTPU_ENDPOINT:
+    case FP_TABLE_GTPU_PEER:
+    case FP_TABLE_GTPU_TUNNEL:
+    case FP_TABLE_GTPU_UE:
+      *hash = fp_hash_stored (&r->hash, key->bytes, fp_wire_key_size (table));
+      return fp_index_find (&t->index, *hash, fp_stored_matcher (fp_wire_key_size (table)), t, key);
     default:
       {
 	const fp_control_table_t *services = &r->controlled[FP_CONTROLLED_SERVICE];
@@ -405,6 +495,12 @@ fp_wire_rebuild (const fp_region_t *r, u32 table, u32 slot, fp_wire_t *wire)
 	wire->frontend.kind = f->kind;
 	break;
       }
+    case FP_TABLE_GTPU_ENDPOINT:
+    case FP_TABLE_GTPU_PEER:
+    case FP_TABLE_GTPU_TUNNEL:
+    case FP_TABLE_GTPU_UE:
+      memcpy (wire->bytes, fp_stored_at (r, fp_table_controlled (table), slot)->wire, sizeof (wire->bytes));
+      break;
     default:
       {
 	const fp_endpoint_t *e = fp_endpoint_at (r, slot);

@@ -57,6 +57,7 @@ enum fp_class
   FP_CLASS_HOST = FP_PREFIX_HOST,
   FP_CLASS_POD = FP_PREFIX_POD,
   FP_CLASS_SERVICE = FP_PREFIX_SERVICE,
+  FP_CLASS_UE_POOL = FP_PREFIX_UE_POOL,
   FP_CLASS_UNKNOWN = 255, /* not looked up yet */
 };
 
@@ -351,6 +352,15 @@ typedef struct
   u32 pad[7];
 } FP_ALIGNED fp_config_record_t;
 
+/* Records of GTP-U, as they came. */
+typedef struct
+{
+  u8 wire[64];
+  _Atomic u32 gen;
+  u32 pad[15];
+} FP_ALIGNED fp_stored_t;
+
+_Static_assert (sizeof (fp_stored_t) == 128, "stored record");
 _Static_assert (sizeof (fp_prefix_record_t) == 64, "prefix");
 _Static_assert (sizeof (fp_config_record_t) == 64, "setting");
 
@@ -376,6 +386,7 @@ typedef struct
   u32 port_count; /* ports in all ranges together (ranges may overlap; then they count twice) */
   u32 snat4, icmp4;
   u8 snat6[16], icmp6[16];
+  u32 gtpu_switches; /* enum fp_gtpu_switch */
 } fp_config_t;
 
 /* ---- region ---- */
@@ -391,6 +402,10 @@ typedef struct
   u32 endpoints;
   u32 prefixes;
   u32 settings;
+  u32 gtpu_endpoints; /* the four of GTP-U may be 0 */
+  u32 gtpu_peers;
+  u32 tunnels;
+  u32 ues;
 } fp_capacity_t;
 
 typedef struct fp_region fp_region_t; /* fp_handle.h */

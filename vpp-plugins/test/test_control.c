@@ -204,7 +204,7 @@ test_prefixes (void)
   range.value = 2000 | 1999u << 16;
   CHECK (upsert (&r, FP_TABLE_CONFIG, &range) == -EINVAL && fp_config (&r)->port_count == 1000, "low above high");
   CHECK (!delete (&r, FP_TABLE_CONFIG, &range) && fp_config (&r)->port_count == 0, "deleted");
-  CHECK (fp_control_upsert (&r, 9, &range, 1, &(int){ 0 }) == -EINVAL, "no such table");
+  CHECK (fp_control_upsert (&r, FP_TABLE_GTPU_UE + 1, &range, 1, &(int){ 0 }) == -EINVAL, "no such table");
   fp_region_close (&r, 1);
 }
 
