@@ -148,18 +148,17 @@ class Cluster:
         imported = [node.import_image(archive) for archive in archives for node in self.nodes]
         return any(imported)
 
-    def start_proxy(self) -> None:
-        """Start kube-proxy (nftables mode) on every node, for comparison."""
+    def start_proxy(self, name: str | None = None) -> None:
+        """Start kube-proxy (nftables mode) on one node, or on every one."""
         self.control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(addons.proxy_access()))
         for node in self.nodes:
-            node.start_proxy()
+            if name in (None, node.name):
+                node.start_proxy()
 
     def stop_proxy(self) -> None:
-        """Stop kube-proxy and take its rules away."""
+        """Stop kube-proxy on every node and take its rules away."""
         for node in self.nodes:
-            node.stop_daemon("kube-proxy")
-            cleanup = [parts.binary("kube-proxy"), "--cleanup"]
-            node.place.run(*cleanup)
+            node.stop_proxy()
 
     # -- down --------------------------------------------------------------------------------------------
 

@@ -157,6 +157,11 @@ class Node:
         ]
         self.place.start("kube-proxy", [parts.binary("kube-proxy"), *arguments])
 
+    def stop_proxy(self) -> None:
+        """Stop kube-proxy and take its rules away."""
+        self.stop_daemon("kube-proxy")
+        self.place.run(parts.binary("kube-proxy"), "--cleanup")
+
     # -- images ------------------------------------------------------------------------------------------
 
     def import_image(self, archive: Path) -> bool:

@@ -89,7 +89,7 @@ def test_external_ips_switched_off_is_said() -> None:
     table = table_of([service(externalIPs=["192.0.2.1"])], external_ips=False)
     (problem,) = table.problems(WEB)
     assert problem.reason is Reason.SWITCHED_OFF
-    assert "services.externalIPs" in problem.message
+    assert "externalIPs.enabled" in problem.message
 
 
 def test_a_service_of_another_proxy_has_no_problems() -> None:

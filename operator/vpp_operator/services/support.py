@@ -84,7 +84,7 @@ def unsupported(service: Service, external_ips: bool = True) -> list[Problem]:
     if service.external_ips and not external_ips:
         add(
             "spec.externalIPs are switched off in this cluster and are not programmed. Set the chart's "
-            "value services.externalIPs to true, or remove them.",
+            "value externalIPs.enabled to true, or remove them.",
             Reason.SWITCHED_OFF,
         )
     return [
