@@ -55,7 +55,7 @@ def api(controlplane: ControlPlane) -> Iterator[client.CustomObjectsApi]:
             assert time.monotonic() < deadline
             time.sleep(0.1)
     yield objects
-    for model in KINDS:
+    for model in (Dataplane, DataplaneTuning):
         objects.delete_collection_cluster_custom_object(GROUP, VERSION, model.info.plural)
 
 

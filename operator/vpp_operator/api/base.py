@@ -6,13 +6,15 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 __all__ = [
     "API_VERSION",
     "GROUP",
     "VERSION",
+    "AlsoRules",
     "Cidr",
     "Column",
     "CustomResource",
@@ -49,6 +51,20 @@ class Rule:
 def rules(*entries: Rule) -> JsonObject:
     """Schema extra: the CEL rules of a model or field."""
     return {"x-kubernetes-validations": [entry.to_dict() for entry in entries]}
+
+
+class AlsoRules:
+    """Annotation: CEL rules that hold beside those of the type it stands on (``rules`` replaces them)."""
+
+    def __init__(self, *entries: Rule) -> None:
+        self._entries = [entry.to_dict() for entry in entries]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
+        """Return the schema of the type with the rules appended."""
+        schema = dict(handler(core))
+        key = "x-kubernetes-validations"
+        schema[key] = [*schema.get(key, []), *self._entries]
+        return schema
 
 
 def list_map(*keys: str) -> JsonObject:

@@ -55,6 +55,10 @@ class ConditionType(StrEnum):
     """The host settings that were asked for are in effect."""
     PREFLIGHT_PASSED = "PreflightPassed"
     """The node has what the dataplane needs."""
+    ACTIVE = "Active"
+    """A node serves the GTP-U endpoint."""
+    PATH_UP = "PathUp"
+    """The peers of the tunnel answer Echo Requests."""
 
 
 class Reason(StrEnum):
@@ -70,6 +74,7 @@ class Reason(StrEnum):
     INVALID = "Invalid"
     OTHER_PROXY_RULES = "OtherProxyRules"
     PAUSED = "Paused"
+    POD_RANGE_UNKNOWN = "PodRangeUnknown"
     POLICY_BEFORE_TRANSLATION = "PolicyBeforeTranslation"
     PORT_POOL_EXHAUSTED = "PortPoolExhausted"
     PREFLIGHT_FAILED = "PreflightFailed"
@@ -82,6 +87,17 @@ class Reason(StrEnum):
     UNSUPPORTED = "Unsupported"
     NO_NODES_MATCH = "NoNodesMatch"
     NODE_NETWORK_FAILED = "NodeNetworkFailed"
+    ECHO_OFF = "EchoOff"
+    ENDPOINT_NOT_ACCEPTED = "EndpointNotAccepted"
+    ENDPOINT_NOT_FOUND = "EndpointNotFound"
+    FAMILY_MISMATCH = "FamilyMismatch"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    NO_ECHO_REPLY = "NoEchoReply"
+    NO_NODE_HAS_ADDRESS = "NoNodeHasAddress"
+    NOT_ACTIVE = "NotActive"
+    OUTSIDE_POOLS = "OutsidePools"
+    OUTSIDE_TEID_RANGE = "OutsideTeidRange"
+    OVERLAPS_CLUSTER_RANGE = "OverlapsClusterRange"
 
 
 class Condition(KubeModel):

@@ -11,12 +11,20 @@ import yaml
 
 from .base import GROUP, VERSION, CustomResource, JsonObject
 from .dataplane import Dataplane
+from .gtpu_endpoint import GtpuEndpoint
+from .gtpu_tunnel import GtpuTunnel, GtpuTunnelSet
 from .schema import structural_schema
 from .tuning import DataplaneTuning
 
 __all__ = ["KINDS", "definition", "file_name", "main", "render"]
 
-KINDS: tuple[type[CustomResource], ...] = (Dataplane, DataplaneTuning)
+KINDS: tuple[type[CustomResource], ...] = (
+    Dataplane,
+    DataplaneTuning,
+    GtpuEndpoint,
+    GtpuTunnel,
+    GtpuTunnelSet,
+)
 """Every kind of the group."""
 
 HEADER = """\
