@@ -65,7 +65,7 @@ BAD = {
     "type 9": (message(9), EINVAL),
     "a reply": (message(MessageType.INFO | REPLY), EINVAL),
     "table 0": (message(MessageType.DUMP, table=0), EINVAL),
-    "table 6": (message(MessageType.DUMP, table=6), EINVAL),
+    "table 10": (message(MessageType.DUMP, table=10), EINVAL),
     "table 65535": (message(MessageType.UPSERT, bytes(32), count=1, record_size=32, table=65535), EINVAL),
     "record size": (message(MessageType.UPSERT, bytes(31), count=1, record_size=31, table=3), EINVAL),
     "record size 0": (message(MessageType.UPSERT, b"", count=5, record_size=0, table=3), EINVAL),

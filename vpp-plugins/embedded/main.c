@@ -56,6 +56,10 @@ open_region (emb_engine_t *e)
     .endpoints = o->endpoints,
     .prefixes = o->prefixes,
     .settings = 64,
+    .gtpu_endpoints = o->gtpu_endpoints,
+    .gtpu_peers = o->gtpu_peers,
+    .tunnels = o->tunnels,
+    .ues = o->ues,
   };
   for (int tries = 0;; tries++)
     {

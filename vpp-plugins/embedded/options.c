@@ -23,6 +23,10 @@ enum
   OPT_ENDPOINTS,
   OPT_PREFIXES,
   OPT_FRAGMENTS,
+  OPT_TUNNELS,
+  OPT_UES,
+  OPT_GTPU_ENDPOINTS,
+  OPT_GTPU_PEERS,
   OPT_RING_FRAMES,
   OPT_BUSY_POLL,
   OPT_SETTINGS,
@@ -42,6 +46,10 @@ static const struct option long_options[] = {
   { "endpoints", required_argument, NULL, OPT_ENDPOINTS },
   { "prefixes", required_argument, NULL, OPT_PREFIXES },
   { "fragments", required_argument, NULL, OPT_FRAGMENTS },
+  { "tunnels", required_argument, NULL, OPT_TUNNELS },
+  { "ues", required_argument, NULL, OPT_UES },
+  { "gtpu-endpoints", required_argument, NULL, OPT_GTPU_ENDPOINTS },
+  { "gtpu-peers", required_argument, NULL, OPT_GTPU_PEERS },
   { "ring-frames", required_argument, NULL, OPT_RING_FRAMES },
   { "busy-poll-us", required_argument, NULL, OPT_BUSY_POLL },
   { "settings", required_argument, NULL, OPT_SETTINGS },
@@ -53,7 +61,7 @@ static const struct option long_options[] = {
 
 static const char usage[]
   = "Usage: vpp-embedded [OPTION]...\n"
-    "Moves the packets of Kubernetes Services by the operator's packet kernels, without VPP.\n"
+    "Moves the packets of Kubernetes Services and GTP-U tunnels by the operator's packet kernels, without VPP.\n"
     "\n"
     "  --interface NAME      engine's end of a host link; may be given up to 8 times (default vpp1).\n"
     "                        It may be absent: the engine waits for it, also after it went away\n"
@@ -67,6 +75,11 @@ static const char usage[]
     "  --endpoints N         capacity for endpoints of service ports (default 131072)\n"
     "  --prefixes N          capacity for classified prefixes (default 1024)\n"
     "  --fragments N         capacity for datagrams in fragments (default 16384)\n"
+    "  --tunnels N           capacity for GTP-U tunnels (default 16384)\n"
+    "  --ues N               capacity for prefixes of user equipment behind tunnels\n"
+    "                        (default and 0: twice the tunnels)\n"
+    "  --gtpu-endpoints N    capacity for local GTP-U addresses (default 64)\n"
+    "  --gtpu-peers N        capacity for GTP-U peers (default 4096)\n"
     "  --ring-frames N       frames in the receive ring of each worker and interface, 65 KiB each\n"
     "                        (default 512, 32 to 8192)\n"
     "  --busy-poll-us N      microseconds a loaded worker looks for packets before it sleeps\n"
@@ -154,6 +167,14 @@ parse_one (emb_options_t *o, int option, const char *argument)
       return parse_number ("prefixes", argument, 1, 1 << 16, &o->prefixes);
     case OPT_FRAGMENTS:
       return parse_number ("fragments", argument, 64, 1 << 20, &o->fragments);
+    case OPT_TUNNELS:
+      return parse_number ("tunnels", argument, 1, 1 << 22, &o->tunnels);
+    case OPT_UES:
+      return parse_number ("ues", argument, 0, 1 << 23, &o->ues);
+    case OPT_GTPU_ENDPOINTS:
+      return parse_number ("gtpu-endpoints", argument, 1, 1024, &o->gtpu_endpoints);
+    case OPT_GTPU_PEERS:
+      return parse_number ("gtpu-peers", argument, 1, 1 << 16, &o->gtpu_peers);
     case OPT_RING_FRAMES:
       return parse_number ("ring-frames", argument, 32, 8192, &o->ring_frames);
     case OPT_BUSY_POLL:
@@ -232,6 +253,9 @@ emb_options_parse (emb_options_t *o, int argc, char **argv)
     .endpoints = 131072,
     .prefixes = 1024,
     .fragments = 16384,
+    .tunnels = 16384,
+    .gtpu_endpoints = 64,
+    .gtpu_peers = 4096,
     .ring_frames = 512,
     .busy_poll_us = 20,
   };
@@ -245,6 +269,8 @@ emb_options_parse (emb_options_t *o, int argc, char **argv)
     }
   if (o->settings)
     read_settings (o);
+  if (o->ues == 0)
+    o->ues = 2 * o->tunnels;
   if (o->n_interfaces == 0)
     o->interfaces[o->n_interfaces++] = "vpp1";
   return -1;

@@ -29,6 +29,10 @@ typedef struct
   uint32_t endpoints;
   uint32_t prefixes;
   uint32_t fragments;
+  uint32_t tunnels;
+  uint32_t ues;
+  uint32_t gtpu_endpoints;
+  uint32_t gtpu_peers;
   uint32_t ring_frames; /* receive ring of each worker and interface */
   uint32_t busy_poll_us;
   bool check;

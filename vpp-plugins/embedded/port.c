@@ -194,7 +194,7 @@ describe (const emb_port_t *p, uint8_t *frame, fp_packet_t *packet, emb_port_cou
   packet->l3 = mac + EMB_LINK_HEADER;
   packet->length = h->tp_snaplen - EMB_LINK_HEADER;
   packet->contiguous = packet->length;
-  packet->headroom = EMB_HEADROOM - EMB_LINK_HEADER - EMB_VNET_HEADER;
+  packet->headroom = EMB_KERNEL_ROOM;
   packet->room = (uint32_t) (frame + FRAME_SIZE - packet->l3);
   packet->mtu = p->mtu;
   if (vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)

@@ -14,11 +14,13 @@
 
 #define EMB_BATCH 256
 
-/* Free bytes in front of the IP header of every frame; 64 of them may be used by the kernels. */
-#define EMB_HEADROOM	   128
+/* Free bytes in front of the IP header of every frame: what the kernels may put there (the outer headers of a tunnel are
+ * 64 bytes at most), then Ethernet and virtio-net header. */
+#define EMB_HEADROOM	   160
 #define EMB_MAX_FRAME	   65536 /* Ethernet header and packet */
 #define EMB_LINK_HEADER	   14
 #define EMB_VNET_HEADER	   10
+#define EMB_KERNEL_ROOM	   (EMB_HEADROOM - EMB_LINK_HEADER - EMB_VNET_HEADER)
 
 typedef struct
 {

@@ -18,6 +18,27 @@ capacities (const fp_capacity_t *c, emb_json_t *j)
   emb_json_u64 (j, "endpoints", c->endpoints);
   emb_json_u64 (j, "prefixes", c->prefixes);
   emb_json_u64 (j, "settings", c->settings);
+  emb_json_u64 (j, "gtpuEndpoints", c->gtpu_endpoints);
+  emb_json_u64 (j, "gtpuPeers", c->gtpu_peers);
+  emb_json_u64 (j, "tunnels", c->tunnels);
+  emb_json_u64 (j, "ues", c->ues);
+  emb_json_end_object (j);
+}
+
+/* What this program does with the switches now: it has no forwarding graph, hence nothing to skip or to bypass. */
+static void
+gtpu_switches (const emb_engine_t *e, emb_json_t *j)
+{
+  const uint32_t set = atomic_load_explicit (&e->region->config, memory_order_acquire)->gtpu_switches;
+  const uint32_t loop = set >> FP_GTPU_LOOP_SHIFT & 0xff;
+
+  emb_json_object (j, "gtpuSwitches");
+  emb_json_str (j, "lookupCache", set & FP_GTPU_LOOKUP_CACHE ? "on" : "off");
+  emb_json_str (j, "prefetch", set & FP_GTPU_PREFETCH ? "on" : "off");
+  emb_json_str (j, "loop", loop == 4 ? "quad" : loop == 2 ? "dual" : "single");
+  emb_json_str (j, "skipInnerIpInput", "notApplicable");
+  emb_json_str (j, "gtpuBypass", "notApplicable");
+  emb_json_str (j, "skipOuterLookup", "notApplicable");
   emb_json_end_object (j);
 }
 
@@ -48,6 +69,7 @@ emb_report_info (const emb_engine_t *e, emb_json_t *j)
 	emb_json_str (j, NULL, e->links.links[i].name);
     }
   emb_json_end_array (j);
+  gtpu_switches (e, j);
   emb_json_end_object (j);
 }
 
@@ -87,6 +109,21 @@ link_counters (const emb_engine_t *e, emb_json_t *j)
   emb_json_u64 (j, "linkTxRefused", sum.tx_refused);
 }
 
+static void
+path_counters (const emb_engine_t *e, uint32_t p, emb_json_t *j)
+{
+  static const char *const names[] = { "service", "gtpuDecap", "gtpuEncap" }; /* by enum fp_path */
+
+  emb_json_object (j, names[p]);
+  emb_json_u64 (j, "rxPackets", SUM (e, path[p].rx_packets));
+  emb_json_u64 (j, "txPackets", SUM (e, path[p].tx_packets));
+  emb_json_u64 (j, "rxBytes", SUM (e, path[p].rx_bytes));
+  emb_json_u64 (j, "txBytes", SUM (e, path[p].tx_bytes));
+  emb_json_u64 (j, "clocks", SUM (e, path[p].clocks));
+  emb_json_u64 (j, "packets", SUM (e, path[p].clock_packets));
+  emb_json_end_object (j);
+}
+
 void
 emb_report_stats (const emb_engine_t *e, emb_json_t *j)
 {
@@ -106,14 +143,8 @@ emb_report_stats (const emb_engine_t *e, emb_json_t *j)
     emb_json_u64 (j, fp_drop_name (d), SUM (e, drop[d]));
   emb_json_end_object (j);
   emb_json_object (j, "paths");
-  emb_json_object (j, "service");
-  emb_json_u64 (j, "rxPackets", SUM (e, path[FP_PATH_SERVICE].rx_packets));
-  emb_json_u64 (j, "txPackets", SUM (e, path[FP_PATH_SERVICE].tx_packets));
-  emb_json_u64 (j, "rxBytes", SUM (e, path[FP_PATH_SERVICE].rx_bytes));
-  emb_json_u64 (j, "txBytes", SUM (e, path[FP_PATH_SERVICE].tx_bytes));
-  emb_json_u64 (j, "clocks", SUM (e, path[FP_PATH_SERVICE].clocks));
-  emb_json_u64 (j, "packets", SUM (e, path[FP_PATH_SERVICE].clock_packets));
-  emb_json_end_object (j);
+  for (uint32_t p = 0; p < FP_PATHS; p++)
+    path_counters (e, p, j);
   emb_json_end_object (j);
   emb_json_object (j, "tables");
   for (uint32_t i = 0; i < n; i++)
@@ -127,5 +158,6 @@ emb_report_stats (const emb_engine_t *e, emb_json_t *j)
     }
   emb_json_end_object (j);
   emb_json_u64 (j, "sessions", sessions);
+  gtpu_switches (e, j);
   emb_json_end_object (j);
 }
