@@ -26,7 +26,37 @@
   _ (ICMP_UNSOURCED, icmpErrorsUnsourced, "ICMP errors not sent because no source address is set in that family")               \
   _ (MASQUERADED, sessionsMasqueraded, "sessions created with a translated source")                                             \
   _ (PORT_TAKEN_OVER, portsTakenOver, "source ports taken over from a closed or expired session")                               \
-  _ (UDP_RESTARTED, udpSessionsRestarted, "UDP sessions begun anew because their endpoint serves no more")
+  _ (UDP_RESTARTED, udpSessionsRestarted, "UDP sessions begun anew because their endpoint serves no more")                     \
+  _ (GTPU_RX, gtpuPackets, "outer packets given to GTP-U decapsulation")                                                       \
+  _ (GTPU_DECAPSULATED, gtpuDecapsulated, "packets taken out of a tunnel")                                                     \
+  _ (GTPU_NOT_OURS, gtpuNotOurs, "packets that turned out not to be GTP-U for this node")                                      \
+  _ (GTPU_SIGNALLED, gtpuSignalling, "path and tunnel messages taken in without an answer")                                    \
+  _ (GTPU_FRAGMENTS, gtpuFragments, "outer fragments taken in for reassembly")                                                 \
+  _ (GTPU_FRAGMENTS_HELD, gtpuFragmentsHeld, "outer fragments held until their first arrives")                                 \
+  _ (GTPU_REASSEMBLED, gtpuReassembled, "outer datagrams reassembled")                                                         \
+  _ (GTPU_REASSEMBLY_EXPIRED, gtpuReassemblyExpired, "outer datagrams given up because fragments did not come in time")        \
+  _ (GTPU_ECHO_ANSWERED, gtpuEchoAnswered, "Echo Requests answered")                                                           \
+  _ (GTPU_ECHO_RESPONSES, gtpuEchoResponses, "Echo Responses received that a request of ours waited for")                      \
+  _ (GTPU_END_MARKERS, gtpuEndMarkers, "End Markers received for a tunnel")                                                    \
+  _ (GTPU_ERRORS_RECEIVED, gtpuErrorIndicationsReceived, "Error Indications received")                                         \
+  _ (GTPU_ERRORS_SENT, gtpuErrorIndicationsSent, "Error Indications sent")                                                     \
+  _ (GTPU_NOTIFICATIONS_SENT, gtpuNotificationsSent, "Supported Extension Headers Notifications sent")                         \
+  _ (GTPU_ANSWERS_LIMITED, gtpuAnswersLimited, "Error Indications and Notifications not sent: rate limit, or larger than what they answer") \
+  _ (GTPU_PSC_DL, gtpuPscDownlink, "packets taken out with a PDU Session Container of a downlink")                             \
+  _ (GTPU_PSC_UL, gtpuPscUplink, "packets taken out with a PDU Session Container of an uplink")                                \
+  _ (GTPU_UNEXPECTED_PEER, gtpuUnexpectedPeer, "packets taken out that came from another address than the tunnel's peer")      \
+  _ (GTPU_CACHE_HITS, gtpuCacheHits, "packets whose tunnel was the last one's, not looked up (lookupCache)")                   \
+  _ (GTPU_LOOP_SINGLE, gtpuLoopSingle, "packets handled one at a time (loop)")                                                 \
+  _ (GTPU_LOOP_DUAL, gtpuLoopDual, "packets handled two at a time (loop)")                                                     \
+  _ (GTPU_LOOP_QUAD, gtpuLoopQuad, "packets handled four at a time (loop)")                                                    \
+  _ (GTPU_PREFETCHED, gtpuPrefetched, "packets whose headers and tunnel were fetched ahead (prefetch)")                        \
+  _ (GTPU_TX, gtpuTxPackets, "inner packets given to GTP-U encapsulation")                                                     \
+  _ (GTPU_ENCAPSULATED, gtpuEncapsulated, "packets put into a tunnel")                                                         \
+  _ (GTPU_TX_PASSED, gtpuTxPassed, "packets for no user equipment of ours, passed untouched")                                  \
+  _ (GTPU_SEGMENTED, gtpuSegmented, "large packets that go on as several")                                                     \
+  _ (GTPU_CSUM_DERIVED, gtpuChecksumsDerived, "outer UDP checksums over IPv6 derived from the inner one")                      \
+  _ (GTPU_CSUM_SUMMED, gtpuChecksumsSummed, "outer UDP checksums over IPv6 summed over the packet")                            \
+  _ (GTPU_EVENTS_LOST, gtpuEventsLost, "Error Indications received too fast to look up their tunnels")
 
 #define FP_FOREACH_DROP(_)                                                                                                      \
   _ (TRUNCATED, truncated, "packet shorter than its headers say")                                                               \
@@ -50,7 +80,20 @@
   _ (UNRESOLVED, unresolved, "record not resolved yet after a restart")                                                         \
   _ (OPTIONS, unsupportedOptions, "source route, or more extension headers than are followed")                                  \
   _ (FRAGMENT_BAD, badFragment, "fragment of a wrong length, or one that hides or overwrites its transport header")             \
-  _ (ICMP_EMBEDDED, badIcmpError, "ICMP error whose embedded packet is cut short or was not sent by its receiver")
+  _ (ICMP_EMBEDDED, badIcmpError, "ICMP error whose embedded packet is cut short or was not sent by its receiver")             \
+  _ (GTPU_CHECKSUM, gtpuBadChecksum, "outer UDP checksum wrong, or none over IPv6")                                            \
+  _ (GTPU_VERSION, gtpuBadVersion, "not GTP version 1, or GTP prime")                                                          \
+  _ (GTPU_LENGTH, gtpuBadLength, "GTP-U message longer than its datagram, or shorter than its headers")                        \
+  _ (GTPU_EXTENSION, gtpuBadExtension, "extension header of length zero, beyond the message, or too many of them")             \
+  _ (GTPU_UNKNOWN_EXTENSION, gtpuUnknownExtension, "extension header that has to be understood and is not")                    \
+  _ (GTPU_MESSAGE, gtpuUnknownMessage, "message type that GTP-U has not, or that no node sends")                               \
+  _ (GTPU_SIGNALLING, gtpuBadSignalling, "signalling message without its sequence number or mandatory information")            \
+  _ (GTPU_TEID, gtpuUnknownTeid, "no tunnel of that TEID")                                                                     \
+  _ (GTPU_PAYLOAD, gtpuBadPayload, "inner packet empty, cut short or malformed")                                               \
+  _ (GTPU_SOURCE, gtpuInnerSource, "inner source is no address of the tunnel's user equipment")                                \
+  _ (GTPU_FRAGMENT, gtpuBadFragment, "outer fragment that overlaps, or of a datagram too large or already given up")           \
+  _ (GTPU_REASSEMBLY_FULL, gtpuReassemblyFull, "too many outer datagrams being reassembled")                                   \
+  _ (GTPU_NO_TUNNEL, gtpuNoTunnel, "address of a user equipment pool that no tunnel has")
 
 enum fp_counter
 {
@@ -73,6 +116,8 @@ enum fp_drop
 enum fp_path
 {
   FP_PATH_SERVICE = 0,
+  FP_PATH_GTPU_DECAP = 1,
+  FP_PATH_GTPU_ENCAP = 2,
   FP_PATHS
 };
 

@@ -85,6 +85,7 @@ struct fp_region
   fp_counters_t *counters; /* per worker, the control thread's last */
   u32 workers;		   /* that age sessions */
   struct fp_control *control;
+  struct fp_gtpu_path *gtpu_paths; /* by peer slot (fp_gtpu_path.h), or NULL: not kept */
   u32 *crc_table;
   /* mapping */
   u8 *base;
@@ -109,6 +110,7 @@ struct fp_worker
   u32 age_cursor[FP_SHARED_TABLES];
   u64 icmp_full_ns; /* token bucket of ICMP errors (fp_icmp.h): when it will be full */
   struct fp_fragment_holds *holds; /* held fragments (fp_fragment.h) */
+  struct fp_gtpu_worker *gtpu;	   /* GTP-U's own state (fp_gtpu_worker.h), or NULL */
 };
 
 FP_ALWAYS_INLINE void

@@ -33,7 +33,9 @@ enum fp_action
   FP_FORWARD = 0, /* send on by the host's forwarding: rewritten, or untouched if it is not ours */
   FP_HOLD = 1,	  /* a fragment before its first one: keep it until fp_fragments_ready names its cookie */
   FP_DROP = 2,	  /* free it; `reason` says why */
-  FP_REPLY = 3,	  /* an ICMP error stands in its place: contiguous == length, send it by the host's forwarding */
+  FP_REPLY = 3,	  /* an answer stands in its place: contiguous == length, send it by the host's forwarding */
+  FP_CONSUMED = 4, /* taken in (GTP-U signalling, a fragment being reassembled): free it; no loss */
+  FP_SEGMENT = 5,  /* untouched; must go on as several packets: fp_gtpu_segment (fp_gtpu_segment.h) makes them */
 };
 
 enum fp_way
@@ -42,6 +44,8 @@ enum fp_way
   FP_WAY_FORWARD = 1,  /* client to endpoint */
   FP_WAY_REVERSE = 2,  /* endpoint to client */
   FP_WAY_NONE = 3,     /* dropped, held or answered */
+  FP_WAY_GTPU = 4,     /* decapsulated to an IP packet, or encapsulated */
+  FP_WAY_ETHERNET = 5, /* decapsulated to an Ethernet frame: l3 points to it, vlan says where it belongs */
 };
 
 /* Lengths in bytes. Offsets of a partial checksum count from l3. */
@@ -61,13 +65,15 @@ typedef struct
   u16 csum_start;	/* if partial: where summing starts */
   u16 csum_offset; /* if partial: the field, from csum_start on */
   u16 gso_size;	/* payload bytes of one segment */
+  u16 vlan;	/* of an Ethernet frame out of or into a tunnel */
+  u16 fragment_size; /* with FP_SEGMENT: the largest packet that may come of it; 0: any */
   u64 cookie;	/* the host's own */
 } fp_packet_t;
 
 typedef struct
 {
   u8 action; /* enum fp_action */
-  u8 reason; /* enum fp_drop of fp_counters.h if it is FP_DROP or FP_REPLY, else 0 */
+  u8 reason; /* enum fp_drop of fp_counters.h if it is FP_DROP, or FP_REPLY that tells of an error; else 0 */
   u8 way;    /* enum fp_way */
 } fp_verdict_t;
 
