@@ -33,12 +33,31 @@
  * owner's commit fails and it begins again. A committed word differs from its tentative form, so no such CAS can hit it. Erasing
  * compares the whole word, hence never hits a later entry.
  *
+ * Scanning. fp_bucket_scan reads the upper halves of a bucket's words at once and says where a tag may be and which words seem empty.
+ * It is a hint: who acts on it loads the word again, atomically, or lets the CAS decide. It never misses a word that was placed before
+ * the scan and is not erased during it: an aligned half has either its old or its new value, and tentative and live forms of a word
+ * have the same tag. On x86-64 a load that follows a locked instruction is not done before it, vector loads included, so scanning
+ * after the placing CAS sees what the seq_cst order put before that CAS, as step 3 needs; everywhere else, and under
+ * ThreadSanitizer, the scan consists of seq_cst loads.
+ *
  * `match` says whether a word's record has the key: FP_MATCH_NO, FP_MATCH_YES, or FP_MATCH_DEAD: it has, but is being removed. A dead record stays dead. */
 #ifndef FP_INDEX_H
 #define FP_INDEX_H
 
 #include "fp_hash.h"
 #include "fp_pool.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define FP_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FP_THREAD_SANITIZER 1
+#endif
+#endif
+#if defined(__SSE2__) && !defined(FP_THREAD_SANITIZER)
+#define FP_BUCKET_SIMD 1
+#include <immintrin.h>
+#endif
 
 #define FP_BUCKET_WORDS	    7
 #define FP_INDEX_YIELDS	    4
@@ -145,12 +164,74 @@ fp_index_prefetch (const fp_index_t *x, u64 hash)
   FP_PREFETCH (&x->buckets[fp_index_second (x, hash)]);
 }
 
+/* What a scan compares: the upper half of a word without its part of the reference. */
+#define FP_SCAN_TAG  ((u32) (0xffffull << (FP_WORD_KEY_SHIFT - 32)))
+#define FP_SCAN_LIVE (FP_SCAN_TAG | (u32) (FP_WORD_LIVE >> 32) | (u32) (FP_WORD_TENTATIVE >> 32))
+
+/* Bit i for each word[i] whose upper half under `mask` is `value`; *empty, if wanted: bit i for each word that is 0. */
+FP_ALWAYS_INLINE u32
+fp_bucket_scan (const fp_bucket_t *b, u32 mask, u32 value, u32 *empty)
+{
+  const u32 words = (1u << FP_BUCKET_WORDS) - 1;
+#if defined(FP_BUCKET_SIMD) && defined(__AVX2__)
+  const __m256i *v = (const __m256i *) (const void *) b;
+  __m256 x = _mm256_shuffle_ps (_mm256_castsi256_ps (_mm256_load_si256 (v)), _mm256_castsi256_ps (_mm256_load_si256 (v + 1)),
+				_MM_SHUFFLE (3, 1, 3, 1));
+  __m256i h = _mm256_permute4x64_epi64 (_mm256_castps_si256 (x), _MM_SHUFFLE (3, 1, 2, 0));
+  __m256i m = _mm256_cmpeq_epi32 (_mm256_and_si256 (h, _mm256_set1_epi32 ((int) mask)), _mm256_set1_epi32 ((int) value));
+  if (empty)
+    *empty = (u32) _mm256_movemask_ps (_mm256_castsi256_ps (_mm256_cmpeq_epi32 (h, _mm256_setzero_si256 ()))) & words;
+  return (u32) _mm256_movemask_ps (_mm256_castsi256_ps (m)) & words;
+#elif defined(FP_BUCKET_SIMD)
+  const __m128 *v = (const __m128 *) (const void *) b;
+  __m128i low = _mm_castps_si128 (_mm_shuffle_ps (v[0], v[1], _MM_SHUFFLE (3, 1, 3, 1)));
+  __m128i high = _mm_castps_si128 (_mm_shuffle_ps (v[2], v[3], _MM_SHUFFLE (3, 1, 3, 1)));
+  __m128i k = _mm_set1_epi32 ((int) mask), t = _mm_set1_epi32 ((int) value), zero = _mm_setzero_si128 ();
+  u32 found = (u32) _mm_movemask_ps (_mm_castsi128_ps (_mm_cmpeq_epi32 (_mm_and_si128 (low, k), t))) |
+	      (u32) _mm_movemask_ps (_mm_castsi128_ps (_mm_cmpeq_epi32 (_mm_and_si128 (high, k), t))) << 4;
+  if (empty)
+    *empty = ((u32) _mm_movemask_ps (_mm_castsi128_ps (_mm_cmpeq_epi32 (low, zero))) |
+	      (u32) _mm_movemask_ps (_mm_castsi128_ps (_mm_cmpeq_epi32 (high, zero))) << 4) & words;
+  return found & words;
+#else
+  u32 found = 0, none = 0;
+  for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
+    {
+      u64 w = atomic_load_explicit (&b->word[i], memory_order_seq_cst);
+      found |= (u32) (((u32) (w >> 32) & mask) == value) << i;
+      none |= (u32) (w == 0) << i;
+    }
+  if (empty)
+    *empty = none;
+  return found & words;
+#endif
+}
+
+/* Upper half of the live words of a hash, for fp_bucket_scan with FP_SCAN_LIVE. */
+FP_ALWAYS_INLINE u32
+fp_scan_live (u64 hash)
+{
+  return (u32) ((fp_word (hash, 0, 0) | FP_WORD_LIVE) >> 32);
+}
+
+/* A live word that may be the hash's, its key not compared, or 0. */
+FP_ALWAYS_INLINE u64
+fp_bucket_candidate (const fp_bucket_t *b, u32 live)
+{
+  u32 found = fp_bucket_scan (b, FP_SCAN_LIVE, live, NULL);
+  if (!found)
+    return 0;
+  u64 w = atomic_load_explicit (&b->word[__builtin_ctz (found)], memory_order_acquire);
+  return FP_LIKELY (((u32) (w >> 32) & FP_SCAN_LIVE) == live) ? w : 0;
+}
+
 FP_ALWAYS_INLINE u64
 fp_bucket_find (const fp_bucket_t *b, u64 top, fp_match_fn_t *match, const void *ctx, const void *key)
 {
-  for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
+  u32 found = fp_bucket_scan (b, FP_SCAN_LIVE, (u32) (top << (FP_WORD_KEY_SHIFT - 32)), NULL);
+  for (; found; found &= found - 1)
     {
-      u64 w = atomic_load_explicit (&b->word[i], memory_order_acquire);
+      u64 w = atomic_load_explicit (&b->word[__builtin_ctz (found)], memory_order_acquire);
       if ((w >> FP_WORD_KEY_SHIFT) == top && match (ctx, 1, fp_word_ref (w), key) == FP_MATCH_YES)
 	return w;
     }
@@ -181,24 +262,6 @@ fp_index_find (const fp_index_t *x, u64 hash, fp_match_fn_t *match, const void *
       link = atomic_load_explicit (&b->link, memory_order_acquire);
     }
   return 0;
-}
-
-/* Slot that a lookup of the hash will probably read, or FP_NONE: for prefetching. */
-FP_ALWAYS_INLINE u32
-fp_index_guess (const fp_index_t *x, u64 hash)
-{
-  u64 top = (fp_word (hash, 0, 0) | FP_WORD_LIVE) >> FP_WORD_KEY_SHIFT;
-  for (u32 k = 0; k < 2; k++)
-    {
-      const fp_bucket_t *b = &x->buckets[k ? fp_index_second (x, hash) : fp_index_first (x, hash)];
-      for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
-	{
-	  u64 w = atomic_load_explicit (&b->word[i], memory_order_relaxed);
-	  if ((w >> FP_WORD_KEY_SHIFT) == top)
-	    return fp_word_slot (w);
-	}
-    }
-  return FP_NONE;
 }
 
 FP_ALWAYS_INLINE int
@@ -239,29 +302,29 @@ fp_index_prepare (const fp_index_t *x, u64 hash, u64 top, fp_match_fn_t *match, 
   _Atomic u64 *candidate[3] = { NULL, NULL, NULL };
   u32 at[3] = { 0, 0, 0 }, used[2] = { 0, 0 };
   for (u32 k = 0; (b = fp_index_bucket (x, hash, k, b)); k++)
-    for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
-      {
-	u64 w = atomic_load_explicit (&b->word[i], memory_order_acquire);
-	u32 c = k < 2 ? k : 2;
-	if (!w)
-	  {
-	    if (!candidate[c])
-	      candidate[c] = &b->word[i], at[c] = k * FP_BUCKET_WORDS + i;
+    {
+      u32 c = k < 2 ? k : 2, none;
+      u32 found = fp_bucket_scan (b, FP_SCAN_LIVE, (u32) (top << (FP_WORD_KEY_SHIFT - 32)), &none);
+      if (none && !candidate[c])
+	candidate[c] = &b->word[__builtin_ctz (none)], at[c] = k * FP_BUCKET_WORDS + (u32) __builtin_ctz (none);
+      if (k < 2)
+	used[k] = FP_BUCKET_WORDS - (u32) __builtin_popcount (none);
+      for (; FP_UNLIKELY (found); found &= found - 1)
+	{
+	  _Atomic u64 *p = &b->word[__builtin_ctz (found)];
+	  u64 w = atomic_load_explicit (p, memory_order_acquire);
+	  if ((w >> FP_WORD_KEY_SHIFT) != top)
 	    continue;
-	  }
-	if (k < 2)
-	  used[k]++;
-	if ((w >> FP_WORD_KEY_SHIFT) != top)
-	  continue;
-	int m = match (ctx, 1, fp_word_ref (w), key);
-	if (m == FP_MATCH_YES)
-	  {
-	    *winner = w;
-	    return FP_INDEX_EXISTS;
-	  }
-	if (m == FP_MATCH_DEAD)
-	  fp_index_cas (&b->word[i], w, 0);
-      }
+	  int m = match (ctx, 1, fp_word_ref (w), key);
+	  if (m == FP_MATCH_YES)
+	    {
+	      *winner = w;
+	      return FP_INDEX_EXISTS;
+	    }
+	  if (m == FP_MATCH_DEAD)
+	    fp_index_cas (p, w, 0);
+	}
+    }
   u32 c = used[0] < FP_BUCKET_PREFERRED || used[0] <= used[1] ? 0 : 1;
   if (!candidate[c])
     c = candidate[0] ? 0 : candidate[1] ? 1 : 2;
@@ -279,35 +342,38 @@ fp_index_contest (const fp_index_t *x, u64 hash, u64 top, u32 own, int yield, fp
   u64 tentative = top & ~(FP_WORD_LIVE >> FP_WORD_KEY_SHIFT);
   tentative |= FP_WORD_TENTATIVE >> FP_WORD_KEY_SHIFT;
   for (u32 k = 0; (b = fp_index_bucket (x, hash, k, b)); k++)
-    for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
-      {
-	u32 position = k * FP_BUCKET_WORDS + i;
-	if (position == own)
-	  continue;
-	u64 w = atomic_load_explicit (&b->word[i], memory_order_seq_cst);
-	if ((w >> FP_WORD_KEY_SHIFT) == tentative)
-	  {
-	    int m = match (ctx, 0, fp_word_ref (w), key);
-	    if (m == FP_MATCH_NO)
-	      continue;
-	    if (m == FP_MATCH_YES && position < own && yield)
-	      return -1;
-	    if (fp_index_cas (&b->word[i], w, 0))
-	      continue;
-	    w = atomic_load_explicit (&b->word[i], memory_order_seq_cst);
-	  }
-	if ((w >> FP_WORD_KEY_SHIFT) == top)
-	  {
-	    int m = match (ctx, 1, fp_word_ref (w), key);
-	    if (m == FP_MATCH_YES)
-	      {
-		*winner = w;
-		return FP_INDEX_EXISTS;
-	      }
-	    if (m == FP_MATCH_DEAD)
-	      fp_index_cas (&b->word[i], w, 0);
-	  }
-      }
+    {
+      u32 found = fp_bucket_scan (b, FP_SCAN_TAG, (u32) (top << (FP_WORD_KEY_SHIFT - 32)) & FP_SCAN_TAG, NULL);
+      if (own - k * FP_BUCKET_WORDS < FP_BUCKET_WORDS)
+	found &= ~(1u << (own - k * FP_BUCKET_WORDS));
+      for (; FP_UNLIKELY (found); found &= found - 1)
+	{
+	  u32 i = (u32) __builtin_ctz (found), position = k * FP_BUCKET_WORDS + i;
+	  u64 w = atomic_load_explicit (&b->word[i], memory_order_seq_cst);
+	  if ((w >> FP_WORD_KEY_SHIFT) == tentative)
+	    {
+	      int m = match (ctx, 0, fp_word_ref (w), key);
+	      if (m == FP_MATCH_NO)
+		continue;
+	      if (m == FP_MATCH_YES && position < own && yield)
+		return -1;
+	      if (fp_index_cas (&b->word[i], w, 0))
+		continue;
+	      w = atomic_load_explicit (&b->word[i], memory_order_seq_cst);
+	    }
+	  if ((w >> FP_WORD_KEY_SHIFT) == top)
+	    {
+	      int m = match (ctx, 1, fp_word_ref (w), key);
+	      if (m == FP_MATCH_YES)
+		{
+		  *winner = w;
+		  return FP_INDEX_EXISTS;
+		}
+	      if (m == FP_MATCH_DEAD)
+		fp_index_cas (&b->word[i], w, 0);
+	    }
+	}
+    }
   return FP_INDEX_OK;
 }
 
@@ -351,9 +417,12 @@ fp_index_locate (const fp_index_t *x, u64 hash, u64 word)
 {
   fp_bucket_t *b = NULL;
   for (u32 k = 0; (b = fp_index_bucket (x, hash, k, b)); k++)
-    for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
-      if (atomic_load_explicit (&b->word[i], memory_order_relaxed) == word)
-	return &b->word[i];
+    for (u32 found = fp_bucket_scan (b, FP_SCAN_TAG, (u32) (word >> 32) & FP_SCAN_TAG, NULL); found; found &= found - 1)
+      {
+	_Atomic u64 *p = &b->word[__builtin_ctz (found)];
+	if (atomic_load_explicit (p, memory_order_relaxed) == word)
+	  return p;
+      }
   return NULL;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The Service kernel: a vector of packets through sessions, frontends and what else an address may be. Stages run over a batch each:
- * parse and hash, bring buckets, bring records, rewrite; so that the cache misses of a batch overlap.
+/* The Service kernel: a vector of packets through sessions, frontends and what else an address may be. Known flows go through the stages of
+ * fp_hit.h, a batch at a time and several batches at once, each a stage further than the next, so that cache misses overlap with
+ * work on other packets. What they do not take goes the general way, in the order of the vector.
  *
  * Every packet counts as PACKETS and as one of PASSED, FORWARD, REVERSE, FRAGMENT_HELD or a drop reason; an ICMP error sent in its
  * place counts the reason and ICMP_SENT. (A held fragment that is submitted again is a new packet; one that expires counts a
@@ -10,11 +11,11 @@
 
 #include "fp_fragment.h"
 #include "fp_icmp.h"
+#include "fp_hit.h"
 #include "fp_icmp_translate.h"
-#include "fp_nat.h"
 
 #define FP_VECTOR_MAX 256
-#define FP_BATCH      32 /* packets in flight between stages; their scratch stays in L1 */
+#define FP_BATCH      16 /* packets that go through a stage together */
 #define FP_AHEAD      4	 /* headers fetched ahead while parsing */
 
 typedef struct
@@ -22,7 +23,6 @@ typedef struct
   fp_session_key_t key;
   u64 hash;
   fp_parsed_t o;
-  u8 drop; /* enum fp_drop */
 } fp_scratch_t;
 
 /* Counted once for a vector. */
@@ -260,16 +260,13 @@ fp_slow (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdi
     fp_first_fragment (w, &k, v, d.ref);
 }
 
-/* ---- stages ---- */
+/* ---- the general way ---- */
 
-FP_ALWAYS_INLINE void
-fp_stage_hash (const fp_region_t *r, const fp_packet_t *p, fp_scratch_t *x)
+/* The key of a flow and, unless the first stage has found it, its hash. */
+FP_INLINE void
+fp_scratch_key (const fp_region_t *r, const fp_packet_t *p, fp_scratch_t *x)
 {
   const u8 *h = p->l3;
-  x->drop = fp_parse (p, &x->o);
-  x->hash = 0;
-  if (FP_UNLIKELY (x->drop || x->o.kind != FP_KIND_FLOW))
-    return;
   if (x->o.family == 4)
     {
       fp_key4_t *k = &x->key.v4;
@@ -280,8 +277,8 @@ fp_stage_hash (const fp_region_t *r, const fp_packet_t *p, fp_scratch_t *x)
       k->proto = x->o.proto;
       k->pad[0] = k->pad[1] = k->pad[2] = 0;
       k->vrf = p->vrf;
-      x->hash = fp_key4_hash (r, k);
-      fp_session4_prefetch_bucket (r, x->hash);
+      if (!x->hash)
+	x->hash = fp_key4_hash (r, k);
     }
   else
     {
@@ -293,35 +290,105 @@ fp_stage_hash (const fp_region_t *r, const fp_packet_t *p, fp_scratch_t *x)
       k->proto = x->o.proto;
       k->pad[0] = k->pad[1] = k->pad[2] = 0;
       k->vrf = p->vrf;
-      x->hash = fp_key6_hash (r, k);
-      fp_session6_prefetch_bucket (r, x->hash);
+      if (!x->hash)
+	x->hash = fp_key6_hash (r, k);
     }
 }
 
-FP_ALWAYS_INLINE void
-fp_stage_prefetch (const fp_region_t *r, const fp_scratch_t *x)
+/* A packet that fp_hit_finish has left alone. shape and hash: of the first stage. */
+__attribute__ ((noinline, unused)) static void
+fp_general (fp_worker_t *w, fp_packet_t *p, u8 shape, u64 hash, fp_verdict_t *v, fp_tally_t *t)
 {
-  if (FP_UNLIKELY (x->drop || x->o.kind != FP_KIND_FLOW))
-    return;
-  if (x->o.family == 4)
-    fp_session4_prefetch_record (r, x->hash);
-  else
-    fp_session6_prefetch_record (r, x->hash);
-}
-
-FP_ALWAYS_INLINE void
-fp_stage_rewrite (fp_worker_t *w, fp_packet_t *p, const fp_scratch_t *x, fp_verdict_t *v, fp_tally_t *t)
-{
+  fp_scratch_t x;
   fp_sref_t ref;
-  if (FP_UNLIKELY (x->drop))
+  enum fp_drop drop = FP_DROP_NONE;
+
+  x.hash = 0;
+  if (FP_LIKELY (shape))
     {
-      fp_dropped (w, v, (enum fp_drop) x->drop);
+      fp_plain_parsed (p, shape, &x.o);
+      x.hash = hash;
+    }
+  else
+    drop = fp_parse (p, &x.o);
+  if (FP_UNLIKELY (drop))
+    {
+      fp_dropped (w, v, drop);
       return;
     }
-  if (FP_LIKELY (x->o.kind == FP_KIND_FLOW && !x->o.first) &&
-      (x->o.family == 4 ? fp_hit (w, 0, p, x, v, t, &ref) : fp_hit (w, 1, p, x, v, t, &ref)))
-    return;
-  fp_slow (w, x->o.family == 6, p, x, v, t);
+  if (FP_LIKELY (x.o.kind == FP_KIND_FLOW))
+    {
+      fp_scratch_key (w->region, p, &x);
+      if (!x.o.first &&
+	  (x.o.family == 4 ? fp_hit (w, 0, p, &x, v, t, &ref) : fp_hit (w, 1, p, &x, v, t, &ref)))
+	return;
+    }
+  fp_slow (w, x.o.family == 6, p, &x, v, t);
+}
+
+/* ---- stages ---- */
+
+typedef struct
+{
+  fp_seen_t seen[FP_VECTOR_MAX];
+  u8 shape[FP_VECTOR_MAX];
+  u8 again[FP_BATCH]; /* of the batch that was looked up last: those whose first bucket had nothing */
+  u32 agains;
+} fp_stages_t;
+
+FP_ALWAYS_INLINE void
+fp_stage_begin (const fp_hit_context_t *c, const fp_packet_t *p, fp_stages_t *x, u32 from, u32 to, u32 n)
+{
+  for (u32 i = from; i < to; i++)
+    {
+      if (i + FP_AHEAD < n)
+	FP_PREFETCH (p[i + FP_AHEAD].l3);
+      x->shape[i] = fp_hit_begin (c, &p[i], &x->seen[i]);
+    }
+}
+
+FP_ALWAYS_INLINE void
+fp_stage_look (const fp_hit_context_t *c, fp_stages_t *x, u32 from, u32 to)
+{
+  x->agains = 0;
+  for (u32 i = from; i < to; i++)
+    if (FP_LIKELY (x->shape[i] != FP_SHAPE_OTHER) &&
+	!(fp_shape_is6 (x->shape[i]) ? fp_hit_look (c, 1, &x->seen[i]) : fp_hit_look (c, 0, &x->seen[i])))
+      x->again[x->agains++] = (u8) i;
+}
+
+FP_ALWAYS_INLINE void
+fp_stage_look_again (const fp_hit_context_t *c, fp_stages_t *x)
+{
+  for (u32 k = 0; k < x->agains; k++)
+    {
+      u32 i = x->again[k];
+      if (fp_shape_is6 (x->shape[i]))
+	fp_hit_look_again (c, 1, &x->seen[i]);
+      else
+	fp_hit_look_again (c, 0, &x->seen[i]);
+    }
+}
+
+FP_ALWAYS_INLINE void
+fp_stage_finish (fp_worker_t *w, const fp_hit_context_t *c, fp_packet_t *p, fp_verdict_t *v, fp_stages_t *x, u32 from, u32 to,
+		 fp_tally_t *t)
+{
+  u32 hits = 0, reverses = 0;
+  for (u32 i = from; i < to; i++)
+    {
+      u32 reverse;
+      if (FP_LIKELY (fp_hit_finish (c, &p[i], x->shape[i], x->seen[i].word, &reverse)))
+	{
+	  v[i] = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, (u8) (FP_WAY_FORWARD + reverse) };
+	  hits++;
+	  reverses += reverse;
+	}
+      else
+	fp_general (w, &p[i], x->shape[i], x->seen[i].hash, &v[i], t);
+    }
+  t->forward += hits - reverses;
+  t->reverse += reverses;
 }
 
 /* Process n packets: rewrite them in place and say what becomes of each. Between two calls with the same worker the host passes a
@@ -329,22 +396,22 @@ fp_stage_rewrite (fp_worker_t *w, fp_packet_t *p, const fp_scratch_t *x, fp_verd
 FP_INLINE void
 fp_service_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
 {
-  fp_scratch_t scratch[FP_BATCH];
+  fp_stages_t stages;
+  fp_hit_context_t context;
   fp_tally_t tally = { 0, 0, 0 };
+  const u32 b = FP_BATCH;
 
-  for (u32 from = 0; from < n; from += FP_BATCH)
+  fp_hit_context (&context, w);
+  for (u32 at = 0; at < n + 3 * b; at += b)
     {
-      u32 count = n - from < FP_BATCH ? n - from : FP_BATCH;
-      for (u32 i = 0; i < count; i++)
-	{
-	  if (from + i + FP_AHEAD < n)
-	    FP_PREFETCH (p[from + i + FP_AHEAD].l3);
-	  fp_stage_hash (w->region, &p[from + i], &scratch[i]);
-	}
-      for (u32 i = 0; i < count; i++)
-	fp_stage_prefetch (w->region, &scratch[i]);
-      for (u32 i = 0; i < count; i++)
-	fp_stage_rewrite (w, &p[from + i], &scratch[i], &v[from + i], &tally);
+      if (at < n)
+	fp_stage_begin (&context, p, &stages, at, at + b < n ? at + b : n, n);
+      if (at >= 2 * b && at - 2 * b < n)
+	fp_stage_look_again (&context, &stages);
+      if (at >= b && at - b < n)
+	fp_stage_look (&context, &stages, at - b, at < n ? at : n);
+      if (at >= 3 * b)
+	fp_stage_finish (w, &context, p, v, &stages, at - 3 * b, at - 2 * b < n ? at - 2 * b : n, &tally);
     }
   fp_count (w, FP_C_PACKETS, n);
   fp_count (w, FP_C_PASSED, tally.passed);

@@ -460,24 +460,10 @@ fp_key4_hash (const fp_region_t *r, const fp_key4_t *key)
   return fp_hash_key4 (&r->hash, key);
 }
 
-FP_ALWAYS_INLINE void
-fp_session4_prefetch_bucket (const fp_region_t *r, u64 hash)
-{
-  fp_index_prefetch (&r->shared[FP_SHARED_SESSION4].index, hash);
-}
-
 FP_ALWAYS_INLINE fp_session4_t *
 fp_session4_at (const fp_region_t *r, u32 slot)
 {
   return fp_session_at (fp_session_table (r, 0), 0, slot);
-}
-
-FP_ALWAYS_INLINE void
-fp_session4_prefetch_record (const fp_region_t *r, u64 hash)
-{
-  u32 slot = fp_index_guess (&r->shared[FP_SHARED_SESSION4].index, hash);
-  if (slot != FP_NONE)
-    FP_PREFETCH (fp_session4_at (r, slot));
 }
 
 /* The record may be read until the caller's next quiescent point. */
@@ -531,28 +517,10 @@ fp_key6_hash (const fp_region_t *r, const fp_key6_t *key)
   return fp_hash_key6 (&r->hash, key);
 }
 
-FP_ALWAYS_INLINE void
-fp_session6_prefetch_bucket (const fp_region_t *r, u64 hash)
-{
-  fp_index_prefetch (&r->shared[FP_SHARED_SESSION6].index, hash);
-}
-
 FP_ALWAYS_INLINE fp_session6_t *
 fp_session6_at (const fp_region_t *r, u32 slot)
 {
   return fp_session_at (fp_session_table (r, 1), 1, slot);
-}
-
-FP_ALWAYS_INLINE void
-fp_session6_prefetch_record (const fp_region_t *r, u64 hash)
-{
-  u32 slot = fp_index_guess (&r->shared[FP_SHARED_SESSION6].index, hash);
-  if (slot != FP_NONE)
-    {
-      const u8 *s = (const u8 *) fp_session6_at (r, slot);
-      FP_PREFETCH (s);
-      FP_PREFETCH (s + FP_CACHE_LINE);
-    }
 }
 
 FP_ALWAYS_INLINE fp_sref_t
