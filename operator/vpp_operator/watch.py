@@ -124,6 +124,8 @@ class WatchFigures:
     lists: int = 0
     streams: int = 0
     events: int = 0
+    changes: int = 0
+    """Objects that came, changed or went, lists included; bookmarks are no changes."""
     broken: int = 0
     stalls: int = 0
     failures: int = 0
@@ -259,6 +261,7 @@ class Watch(Generic[T]):
                 break
         for name in [name for name in self._known if name not in seen]:
             del self._known[name]
+            self.figures.changes += 1
             self._sink.delete(*name)
         self.resource_version = resource_version
         self._list_needed = False
@@ -309,6 +312,7 @@ class Watch(Generic[T]):
         elif kind == "DELETED":
             name = (meta.get("namespace", ""), meta.get("name", ""))
             if self._known.pop(name, None) is not None:
+                self.figures.changes += 1
                 self._sink.delete(*name)
         if version:
             self.resource_version = version
@@ -325,6 +329,7 @@ class Watch(Generic[T]):
         if version and self._known.get(name) == version:
             return
         self._known[name] = version
+        self.figures.changes += 1
         try:
             decoded = self._decode(obj)
         except Exception as error:

@@ -207,7 +207,12 @@ async def test_programs_the_cluster_and_reports(
         await until_condition(admin, "Ready", status="True")
         found = await status(admin)
         assert found["services"]["summary"] == "2/2" and found["engine"] == "embedded"
-        assert {entry["kind"] for entry in found["synced"]} == {"Service", "EndpointSlice", "Node"}
+        assert {entry["kind"] for entry in found["synced"]} == {
+            "Service",
+            "EndpointSlice",
+            "Node",
+            "ServiceCIDR",
+        }
         assert found["problemCount"] == 0
         assert await get(agent.settings.health, "/readyz") == (200, "ok\n")
         assert (await get(agent.settings.health, "/healthz"))[0] == 200

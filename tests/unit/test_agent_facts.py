@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vpp_operator.agent.facts import (
     MAX_SNAT_RANGES,
     NodeFacts,
+    NodeObject,
     decode_node,
     decode_service_cidrs,
     node_records,
@@ -265,3 +266,48 @@ def test_the_api_servers_are_remembered_behind_the_given_ones(tmp_path: Path) ->
 def test_other_slices_teach_nothing() -> None:
     other = kubernetes_slice("198.51.100.1") | {"metadata": {"labels": {"kubernetes.io/service-name": "x"}}}
     assert decode_kubernetes_slice(other) == ()
+
+
+def test_a_node_without_pod_ranges_takes_the_given_ones_and_else_says_so() -> None:
+    def source(pod_cidrs: str, **spec: object) -> NodeSource:
+        made = NodeSource("n", ((10000, 29999),), parse_networks("10.96.0.0/16,fd00::/112", ""))
+        if pod_cidrs:
+            made = NodeSource(
+                "n",
+                ((10000, 29999),),
+                parse_networks("10.96.0.0/16,fd00::/112", ""),
+                parse_networks(pod_cidrs, ""),
+            )
+        addresses = [{"type": "InternalIP", "address": a} for a in ("192.0.2.1", "2001:db8::1")]
+        made.set_node(decode_node({"spec": spec, "status": {"addresses": addresses}}))
+        made.set_addresses(frozenset())
+        return made
+
+    assert source("").facts.families_without_pods() == (4, 6)
+    assert source("10.244.0.0/16").facts.families_without_pods() == (6,)
+    both = source("10.244.0.0/16,fd00:1::/48", podCIDRs=["10.1.0.0/24"])
+    assert both.facts.families_without_pods() == ()
+    assert [str(n) for n in both.facts.pod_cidrs] == ["10.1.0.0/24", "fd00:1::/48"]
+
+
+def test_settings_of_the_node_become_records() -> None:
+    facts = NodeFacts(
+        NodeObject(),
+        masquerade_all=True,
+        gtpu_switches=0x403,
+        ue_pools=frozenset(parse_networks("10.45.0.0/16", "")),
+    )
+    tables = node_records(facts)
+    config = {ConfigRecord.unpack(raw) for raw in tables[Table.CONFIG].values()}
+    assert ConfigRecord(ConfigKey.MASQUERADE_ALL, value=1) in config
+    assert ConfigRecord(ConfigKey.GTPU_SWITCHES, value=0x403) in config
+    prefixes = {PrefixRecord.unpack(raw) for raw in tables[Table.PREFIX].values()}
+    assert prefixes == {PrefixRecord(ipaddress.ip_network("10.45.0.0/16"), PrefixClass.UE_POOL)}
+
+
+def test_a_version_seen_goes_on_without_a_changed_fact() -> None:
+    source = NodeSource("n", ())
+    source.take()
+    assert not source.waiting()
+    source.note_version("Node", "7")
+    assert source.waiting() and source.take().versions == {"Node": "7"} and not source.waiting()

@@ -262,6 +262,27 @@ async def test_figures_are_written_when_they_changed_and_only_then() -> None:
     assert api.written[-1]["synced"] == [{"kind": "Service", "resourceVersion": "10"}]
 
 
+async def test_what_was_seen_is_written_with_the_figures_but_not_for_bookmarks_alone() -> None:
+    knowledge = [knowing(changes=1)]
+    made, api, clock = reporter(knowledge)
+    made.set_object(dataplane())
+    assert await made.report(figures=True)
+    clock.now = 10
+    assert await made.report(figures=True)
+    written = len(api.written)
+    knowledge.append(knowing(changes=1, versions={"Service": "98"}))
+    clock.now = 20
+    assert await made.report(figures=True)
+    assert len(api.written) == written, "a bookmark"
+    knowledge.append(knowing(changes=2, versions={"Service": "99"}))
+    assert await made.report(figures=False)
+    assert len(api.written) == written, "not before the reporting step"
+    clock.now = 30
+    assert await made.report(figures=True)
+    assert api.written[-1]["synced"] == [{"kind": "Service", "resourceVersion": "99"}]
+    assert len(api.written) == written + 1
+
+
 async def test_a_condition_is_written_at_once_with_the_last_figures() -> None:
     knowledge = [knowing()]
     made, api, _ = reporter(knowledge)

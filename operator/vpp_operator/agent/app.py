@@ -32,6 +32,7 @@ from vpp_operator.agent.sources import ServiceSource
 from vpp_operator.agent.status import Knowledge, refusal_problems
 from vpp_operator.agent.steering import Network, NodeSteering
 from vpp_operator.api.base import API_VERSION
+from vpp_operator.api.conditions import Reason
 from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec
 from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
 from vpp_operator.kube import Access, AccessError, ApiAccess
@@ -88,10 +89,17 @@ class Agent:
         self._attach_mode: AttachMode | None = None
         self._object_error = ""
         self._memory = ServerMemory(access.servers, settings.state_dir / "api-servers")
-        self._table = ServiceTable(Options(settings.node_name, external_ips=settings.external_ips))
+        options = Options(
+            settings.node_name, external_ips=settings.external_ips, proxy_name=settings.proxy_name
+        )
+        self._table = ServiceTable(options)
         self.watches: dict[str, Watch[Any]] = {}
         self.node = NodeSource(
-            settings.node_name, settings.source_ports, settings.service_cidrs, self._facts_changed
+            settings.node_name,
+            settings.source_ports,
+            settings.service_cidrs,
+            settings.pod_cidrs,
+            self._facts_changed,
         )
         self.services = ServiceSource(self._table, self.node.set_node_ports)
         self.steering = (
@@ -211,7 +219,7 @@ class Agent:
         impaired = self.services.impaired() | {
             o for o, _, _ in refused if o is not None and o.kind == "Service"
         }
-        findings = list(self._findings)
+        findings = [*self._findings, *self._pod_range_findings()]
         if self._object_error:
             findings.append(
                 Finding("Degraded", "Invalid", self._object_error, "bring CRD and agent to one release")
@@ -236,6 +244,7 @@ class Agent:
             problems=[*self.node.problems(), *self.services.problems(), *refusal_problems(refused)],
             refused=Counter((table, code) for _, table, code in refused),
             versions=loop.versions(),
+            changes=sum(w.figures.changes for kind, w in self.watches.items() if kind != "Dataplane"),
             attach_mode=self._attach_mode,
             pending_restart=(
                 pending_restart(self._spec.tuning.runtime, info)
@@ -244,11 +253,28 @@ class Agent:
             ),
         )
 
+    def _pod_range_findings(self) -> list[Finding]:
+        families = self.node.facts.families_without_pods() if self.node.ready() else ()
+        if not families or self.node.facts.masquerade_all:
+            return []
+        text = " and ".join(f"IPv{family}" for family in families)
+        return [
+            Finding(
+                "Degraded",
+                Reason.POD_RANGE_UNKNOWN,
+                f"the Node has no {text} range in spec.podCIDRs, so pods cannot be told from other clients: "
+                "every flow to a ClusterIP is masqueraded, and servers see the node's address as its client",
+                "give the cluster's pod ranges in the chart's value podCIDRs",
+            )
+        ]
+
     # --------------------------------------------------------------------------------------------------- run
 
     def _make_watches(self) -> None:
         name, wake = self.settings.node_name, self.loop.wake
         own = f"metadata.name={name}"
+        proxy = self.settings.proxy_name
+        selector = f"{PROXY_NAME_LABEL}={proxy}" if proxy else f"!{PROXY_NAME_LABEL}"
 
         def cidrs_refused(code: int) -> None:
             # Not served by this cluster, or not for us: each ClusterIP is steered by itself then.
@@ -262,7 +288,7 @@ class Agent:
         self.watches = {
             "Service": Watch(
                 self.api,
-                WatchTarget("/api/v1/services", f"!{PROXY_NAME_LABEL}", "spec.clusterIP!=None"),
+                WatchTarget("/api/v1/services", selector, "spec.clusterIP!=None"),
                 decode_service,
                 ServiceSink(self._table, self.services, wake),
             ),
@@ -299,6 +325,7 @@ class Agent:
                     self.node.set_service_cidrs,
                     lambda cidr, error: _log.error("ServiceCIDR not understood", name=cidr, error=str(error)),
                     self.node.service_cidrs_known,
+                    lambda version: self.node.note_version("ServiceCIDR", version),
                 ),
                 on_refused=cidrs_refused,
             )
@@ -351,11 +378,15 @@ class Agent:
 
     async def _check_node(self) -> None:
         self.node.set_listeners(await asyncio.to_thread(listening_ports))
-        if self._checks is None or self.steering is None or not self.node.ready():
+        if self._checks is None or self.steering is None:
             return
+        while not self.node.ready():  # noqa: ASYNC110 - facts come from several sides
+            await asyncio.sleep(0.2)
         spec = self.steering.spec()
-        findings = await asyncio.to_thread(self._checks.findings, spec)
         mode = await asyncio.to_thread(self._checks.attach_mode, spec)
+        # Where pods share a bridge, a reply would reach the client past the dataplane, untranslated.
+        self.node.set_masquerade_all(mode is AttachMode.TRANSLATED_BRIDGE)
+        findings = await asyncio.to_thread(self._checks.findings, spec)
         if findings != self._findings or mode != self._attach_mode:
             self._findings, self._attach_mode = findings, mode
             self._condition_changed()
@@ -422,7 +453,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         access,
         EmbeddedDataplane(settings.socket),
         network,
-        PreflightChecks() if settings.steering else None,
+        PreflightChecks(beside_other_proxy=settings.proxy_name is not None) if settings.steering else None,
     )
     asyncio.run(_run_until_signal(agent))
     return 0

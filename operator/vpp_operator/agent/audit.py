@@ -7,7 +7,7 @@ or lost, is mended.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 
 from vpp_operator.agent.plan import Digests
@@ -18,6 +18,33 @@ __all__ = ["Audit"]
 
 SLICE = 4096
 """Keys looked at in one step: about 1 ms of work."""
+
+
+class _Keys:
+    """The keys of a dict that may change in between, a piece at a time, without a copy of all.
+
+    A key that comes is at the end; where some go, as many after them may be left out: the next pass sees
+    them.
+    """
+
+    def __init__(self, keys: dict[bytes, int]) -> None:
+        self._dict = keys
+        self._at = 0
+        self._rest = iter(keys)
+
+    def take(self, size: int) -> list[bytes]:
+        try:
+            part = list(islice(self._rest, size))
+        except RuntimeError:
+            # The dict changed its size: a new iterator, moved on to where the last one was.
+            self._rest = iter(self._dict)
+            part = list(islice(self._rest, self._at, self._at + size))
+        self._at += len(part)
+        return part
+
+    def gone(self, count: int) -> None:
+        """So many of the keys taken so far were deleted: those after them have moved up."""
+        self._at -= count
 
 
 class Audit:
@@ -34,7 +61,7 @@ class Audit:
         self._table: Table | None = None
         self._chunks: AsyncIterator[list[tuple[bytes, int]]] | None = None
         self._seen: set[bytes] = set()
-        self._rest: Iterator[bytes] = iter(())
+        self._rest = _Keys({})
         self._touched: set[tuple[Table, bytes]] = set()
         self.entries = 0
         self.done = False
@@ -58,11 +85,13 @@ class Audit:
             if chunk is not None:
                 return self._compare(table, chunk)
             self._chunks = None
-            self._rest = iter(list(self._actual.get(table, {})))
-        part = list(islice(self._rest, SLICE))
+            self._rest = _Keys(self._actual.get(table, {}))
+        part = self._rest.take(SLICE)
         if not part:
             self._table = None
-        return self._missing(table, part)
+        missing = self._missing(table, part)
+        self._rest.gone(len(missing))
+        return missing
 
     async def finish(self) -> list[tuple[Table, bytes]]:
         """Do all that is left in one go."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vpp_operator.api.conditions import ConditionType
 from vpp_operator.api.dataplane import AttachMode
 from vpp_operator.node.preflight import attach_mode, check
 from vpp_operator.node.spec import Finding, NodeSpec
@@ -9,13 +10,22 @@ from vpp_operator.node.spec import Finding, NodeSpec
 __all__ = ["PreflightChecks"]
 
 
+_MODES = {"routed": AttachMode.ROUTED, "bridge": AttachMode.TRANSLATED_BRIDGE}
+
+
 class PreflightChecks:
-    """The node package's checks. Both calls block."""
+    """The node package's checks. Both calls block.
+
+    ``beside_other_proxy``: another service proxy is meant to run here, for the Services that are not ours.
+    """
+
+    def __init__(self, beside_other_proxy: bool = False) -> None:
+        self._expected = {ConditionType.OTHER_PROXY_PRESENT} if beside_other_proxy else set()
 
     def findings(self, spec: NodeSpec) -> list[Finding]:
         """Return what hinders or limits the dataplane."""
-        return list(check(spec))
+        return [finding for finding in check(spec) if finding.condition not in self._expected]
 
     def attach_mode(self, spec: NodeSpec) -> AttachMode | None:
         """Return how the node's pods are connected; None: not known."""
-        return AttachMode.ROUTED if attach_mode(spec.pod_cidrs) == "routed" else None
+        return _MODES.get(attach_mode(spec.pod_cidrs))

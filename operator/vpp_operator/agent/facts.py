@@ -140,8 +140,14 @@ class NodeFacts:
     """Addresses of the node's interfaces, without loopback and link-local ones."""
     pod_cidrs: tuple[IpNetwork, ...] = ()
     service_cidrs: tuple[IpNetwork, ...] = ()
+    """Service ranges."""
     snat_ranges: Sequence[PortRange] = DEFAULT_SNAT_RANGES
     masquerade_all: bool = False
+    """Pods of this node answer each other past the dataplane: every flow to a ClusterIP is masqueraded."""
+    gtpu_switches: int | None = None
+    """Value of the setting GTPU_SWITCHES; None: the engine's default."""
+    ue_pools: frozenset[IpNetwork] = frozenset()
+    """Prefixes of user equipment behind this node's tunnels."""
 
     def addresses(self) -> tuple[IpAddress, ...]:
         """Return the node's InternalIPs, at most one a family: what it is reached at and sends from."""
@@ -151,12 +157,25 @@ class NodeFacts:
                 first.setdefault(address.version, address)
         return tuple(first.values())
 
+    def families_without_pods(self) -> tuple[int, ...]:
+        """Return the families with Services here whose pod ranges are not known.
+
+        Where kube-proxy does not know local traffic it masquerades none of it, and relies on replies coming
+        back through the node. Here every flow to a ClusterIP of such a family is masqueraded, which always
+        works, and hides the client's address from the server.
+        """
+        known = {network.version for network in self.pod_cidrs}
+        served = {network.version for network in self.service_cidrs}
+        return tuple(a.version for a in self.addresses() if a.version in served - known)
+
 
 def node_records(facts: NodeFacts) -> dict[Table, dict[bytes, bytes]]:
     """Return the records of the tables CONFIG and PREFIX."""
     records: list[Record] = []
     if facts.masquerade_all:
         records.append(ConfigRecord(ConfigKey.MASQUERADE_ALL, value=1))
+    if facts.gtpu_switches is not None:
+        records.append(ConfigRecord(ConfigKey.GTPU_SWITCHES, value=facts.gtpu_switches))
     for index, (low, high) in enumerate(facts.snat_ranges):
         records.append(ConfigRecord(ConfigKey.SNAT_PORT_RANGE, index, low | high << 16))
     for address in facts.addresses():
@@ -166,6 +185,7 @@ def node_records(facts: NodeFacts) -> dict[Table, dict[bytes, bytes]]:
     records += (PrefixRecord(ipaddress.ip_network(a), PrefixClass.HOST) for a in hosts)
     records += (PrefixRecord(network, PrefixClass.POD) for network in set(facts.pod_cidrs))
     records += (PrefixRecord(network, PrefixClass.SERVICE) for network in set(facts.service_cidrs))
+    records += (PrefixRecord(network, PrefixClass.UE_POOL) for network in facts.ue_pools)
     tables: dict[Table, dict[bytes, bytes]] = {Table.CONFIG: {}, Table.PREFIX: {}}
     for record in records:
         raw = record.pack()

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 import structlog
 
 from vpp_operator.agent.audit import Audit
-from vpp_operator.agent.plan import Digests, Plan, acknowledge, add_keys
+from vpp_operator.agent.plan import Digests, Plan, acknowledge_slices, add_keys
 from vpp_operator.agent.retry import Retries
 from vpp_operator.agent.sources import Source
 from vpp_operator.dataplane.protocol import (
@@ -36,6 +37,22 @@ __all__ = ["Loop", "LoopFigures", "Steering"]
 _log = structlog.get_logger(__name__)
 
 Keys = dict[Table, set[bytes]]
+
+_ORDER: Final = (
+    Table.CONFIG,
+    Table.PREFIX,
+    Table.SERVICE,
+    Table.ENDPOINT,
+    Table.FRONTEND,
+    Table.GTPU_ENDPOINT,
+    Table.GTPU_PEER,
+    Table.GTPU_TUNNEL,
+    Table.GTPU_UE,
+)
+"""What a record depends on comes before it."""
+
+_STEERED: Final = frozenset(_ORDER[: _ORDER.index(Table.GTPU_PEER)])
+"""The tables that decide what the node's network sends to the dataplane."""
 
 
 class Steering(Protocol):
@@ -93,8 +110,12 @@ class _State:
 class Loop:
     """Runs as one task (:meth:`run`); :meth:`wake` tells it that something changed."""
 
-    # Keys planned between two looks at the event loop: about 2 ms of work.
+    # Keys planned or noted between two looks at the event loop: about 2 ms of work.
     SLICE = 4096
+    # Keys looked at in one turn, so that a million tunnels do not keep a Service waiting.
+    BATCH = 65536
+    # Seconds for which one source is asked for its changes in one turn.
+    TAKE_SECONDS = 0.1
 
     def __init__(
         self,
@@ -117,6 +138,10 @@ class Loop:
         self._on_change = on_change
         self._state = _State()
         self._ready: set[int] = set()
+        self._partial: set[int] = set()
+        """Sources that have more to give than was taken: what is known of them is not consistent yet."""
+        self._planned: set[Table] = set()
+        """Tables of which every wanted record was planned at least once."""
         self._retries = Retries()
         self._wake = asyncio.Event()
         self._backoff = Backoff(first=0.1, longest=5.0)
@@ -161,8 +186,8 @@ class Loop:
         return self.info is not None
 
     def synced(self) -> bool:
-        """Whether every source has listed completely."""
-        return all(source.ready() for source in self._sources)
+        """Whether every source has listed completely that is waited for."""
+        return all(source.ready() or not source.needed() for source in self._sources)
 
     def pending(self) -> int:
         """Number of records that wait to be applied, refused ones not counted."""
@@ -206,6 +231,8 @@ class Loop:
         now = self._clock()
         if self.info is None:
             return max(0.0, self._reconnect_at - now)
+        if self._partial or (self.pending() and not self.paused):
+            return 0.0
         if self._audit is not None and self._may_plan():
             return 0.0
         times = [self._stats_at]
@@ -248,7 +275,12 @@ class Loop:
                 self._ready.add(index)
                 for table in source.tables:
                     state.dirty[table].update(state.actual[table])
+            self._partial.discard(index)
+            deadline = self._clock() + self.TAKE_SECONDS
             while source.waiting():
+                if self._clock() > deadline:
+                    self._partial.add(index)
+                    break
                 update = source.take()
                 for table, records in update.upserts.items():
                     state.desired[table].update(records)
@@ -262,12 +294,10 @@ class Loop:
                 await asyncio.sleep(0)
 
     def _changed(self, table: Table, keys: Iterable[bytes]) -> None:
-        dirty = self._state.dirty[table]
-        refused = len(self._retries) > 0
-        for key in keys:
-            dirty.add(key)
-            if refused:
-                # Wanted differently now: try at once.
+        self._state.dirty[table].update(keys)
+        if len(self._retries):
+            # Wanted differently now: try at once.
+            for key in keys:
                 self._retries.forget((table, key))
 
     # --------------------------------------------------------------------------------------------- connection
@@ -336,14 +366,14 @@ class Loop:
         failures = await self._apply(plan) if len(plan) else []
         # Services last: what they say is needed to let go of their endpoints.
         for table in reversed(looked_at):
-            self._inform_steering(table, looked_at[table])
+            await self._inform_steering(table, looked_at[table])
             state.dirty[table] -= looked_at[table]
         await self._steer()
         self._forget_refusals(looked_at, failures)
         self._settled()
 
     def _settled(self) -> None:
-        if self.pending():
+        if self.pending() or self._partial:
             return
         self._state.versions.update(self._state.seen_versions)
         # A source may have become ready while a batch was applied: it is taken at the next turn.
@@ -354,29 +384,51 @@ class Loop:
             self._on_change()
 
     async def _plan(self) -> tuple[Plan, Keys]:
-        """Plan what is dirty, in slices, and tell the steering what is wanted."""
+        """Plan what is dirty, in slices, and tell the steering what is wanted.
+
+        A turn looks at :attr:`BATCH` wanted records at most, in the order of dependence; what is not wanted
+        any more goes in the turn that has none of them left.
+        """
         state = self._state
         plan = Plan()
         looked_at: Keys = {}
-        for index in sorted(self._ready):
-            for table in self._sources[index].tables:
-                keys = state.dirty[table]
-                if not keys:
-                    continue
-                looked_at[table] = set(keys)
-                todo = list(keys)
-                for start in range(0, len(todo), self.SLICE):
-                    part = todo[start : start + self.SLICE]
-                    add_keys(plan, table, part, state.desired, state.actual)
-                    self._inform_steering(table, part)
-                    await asyncio.sleep(0)
-        return plan, looked_at
+        unwanted: dict[Table, list[bytes]] = {}
+        room = self.BATCH
+        tables = {t for i in self._ready - self._partial for t in self._sources[i].tables}
+        for table in _ORDER:
+            if table not in tables:
+                continue
+            desired, keys = state.desired[table], iter(state.dirty[table])
+            while part := list(islice(keys, min(self.SLICE, room))):
+                wanted = [key for key in part if key in desired]
+                if len(wanted) < len(part):
+                    unwanted.setdefault(table, []).extend(key for key in part if key not in desired)
+                await self._plan_part(plan, table, wanted, looked_at)
+                room -= len(wanted)
+            if not room:
+                return plan, looked_at
+            self._planned.add(table)
+        for table in reversed(_ORDER):
+            gone = unwanted.get(table, ())
+            for start in range(0, len(gone), self.SLICE):
+                await self._plan_part(plan, table, gone[start : start + self.SLICE], looked_at)
+        return plan, {table: looked_at[table] for table in _ORDER if table in looked_at}
 
-    def _inform_steering(self, table: Table, keys: Iterable[bytes]) -> None:
-        if self._steering is not None:
-            desired, actual = self._state.desired[table], self._state.actual[table]
-            for key in keys:
+    async def _plan_part(self, plan: Plan, table: Table, keys: Sequence[bytes], looked_at: Keys) -> None:
+        if keys:
+            looked_at.setdefault(table, set()).update(keys)
+            add_keys(plan, table, keys, self._state.desired, self._state.actual)
+            await self._inform_steering(table, keys)
+            await asyncio.sleep(0)
+
+    async def _inform_steering(self, table: Table, keys: Iterable[bytes]) -> None:
+        if self._steering is None or table not in _STEERED:
+            return
+        desired, actual = self._state.desired[table], self._state.actual[table]
+        for part in _slices(keys, self.SLICE):
+            for key in part:
                 self._steering.note(table, key, desired.get(key), key in actual)
+            await asyncio.sleep(0)
 
     async def _apply(self, plan: Plan) -> list[Failure]:
         """Apply a plan and note what was taken.
@@ -402,7 +454,8 @@ class Loop:
         self.figures.upserts += sum(map(len, plan.upserts.values()))
         self.figures.deletes += sum(map(len, plan.deletes.values()))
         self.figures.refused += len(failures)
-        acknowledge(plan, failures, state.actual)
+        for _ in acknowledge_slices(plan, failures, state.actual, self.SLICE):
+            await asyncio.sleep(0)
         self._retries.refused(failures, now)
         if plan.deletes:
             self._retries.hasten(-errno.ENOSPC, now)
@@ -424,11 +477,17 @@ class Loop:
     async def _steer(self) -> None:
         # Not before everything was planned once: the steering would forget what is not yet known.
         steering = self._steering
-        if steering is not None and self._all_taken() and not self.paused and steering.waiting():
+        if steering is None or self.paused or not self._all_taken() or not self._all_planned():
+            return
+        if steering.waiting():
             await steering.apply()
 
     def _all_taken(self) -> bool:
-        return len(self._ready) == len(self._sources)
+        return all(i in self._ready or not s.needed() for i, s in enumerate(self._sources))
+
+    def _all_planned(self) -> bool:
+        tables = (t for i in self._ready for t in self._sources[i].tables if t in _STEERED)
+        return all(table in self._planned or not self._state.dirty[table] for table in tables)
 
     # --------------------------------------------------------------------------------------------- background
 
@@ -460,3 +519,9 @@ class Loop:
             self._audit = None
             self.figures.audits += 1
             self._audit_at = self._clock() + self._times.audit
+
+
+def _slices(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    rest = iter(keys)
+    while part := list(islice(rest, size)):
+        yield part

@@ -19,7 +19,8 @@ __all__ = ["NodeSource"]
 class NodeSource:
     """Facts of the node, from the Node object, the cluster's service ranges and the kernel.
 
-    ``service_cidrs`` given: used instead of the cluster's ServiceCIDR objects. ``ranges``: source ports of
+    ``service_cidrs`` given: used instead of the cluster's ServiceCIDR objects. ``pod_cidrs``: used where
+    neither the Node nor its Dataplane has any of a family. ``ranges``: source ports of
     masqueraded flows, from which listeners and node ports are taken out.
     """
 
@@ -30,21 +31,27 @@ class NodeSource:
         node_name: str,
         ranges: tuple[PortRange, ...],
         service_cidrs: tuple[IpNetwork, ...] = (),
+        pod_cidrs: tuple[IpNetwork, ...] = (),
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._node_name = node_name
         self._ranges = ranges
         self._fixed_cidrs = service_cidrs
+        self._fixed_pod_cidrs = pod_cidrs
         self._changed = changed
         self._node: NodeObject | None = None
         self._node_error = ""
         self._fallback_pod_cidrs: tuple[IpNetwork, ...] = ()
+        self._masquerade_all = False
+        self._gtpu_switches: int | None = None
+        self._ue_pools: frozenset[IpNetwork] = frozenset()
         self._cidrs: dict[str, tuple[IpNetwork, ...]] = {}
         self._cidrs_known = bool(service_cidrs)
         self._addresses: frozenset[IpAddress] | None = None
         self._listeners: frozenset[int] = frozenset()
         self._node_ports: frozenset[int] = frozenset()
         self._versions: dict[str, str] = {}
+        self._given_versions: dict[str, str] = {}
         self._given: dict[Table, dict[bytes, bytes]] = {table: {} for table in self.tables}
         self._dirty = True
         self._taken: frozenset[int] = frozenset()
@@ -64,6 +71,29 @@ class NodeSource:
         if networks != self._fallback_pod_cidrs:
             self._fallback_pod_cidrs = networks
             self._touch()
+
+    def set_masquerade_all(self, masquerade: bool) -> None:
+        """Masquerade every flow to a ClusterIP, or only those that must be."""
+        if masquerade != self._masquerade_all:
+            self._masquerade_all = masquerade
+            self._touch()
+
+    def set_gtpu_switches(self, value: int | None) -> None:
+        """Take the value of the setting GTPU_SWITCHES."""
+        if value != self._gtpu_switches:
+            self._gtpu_switches = value
+            self._touch()
+
+    def set_ue_pools(self, pools: frozenset[IpNetwork]) -> None:
+        """Take the prefixes of user equipment behind this node's tunnels."""
+        if pools != self._ue_pools:
+            self._ue_pools = pools
+            self._touch()
+
+    def _pod_cidrs(self) -> tuple[IpNetwork, ...]:
+        found = (self._node.pod_cidrs if self._node is not None else ()) or self._fallback_pod_cidrs
+        families = {network.version for network in found}
+        return (*found, *(n for n in self._fixed_pod_cidrs if n.version not in families))
 
     def set_service_cidrs(self, name: str, networks: tuple[IpNetwork, ...] | None) -> None:
         """Take the ranges of one ServiceCIDR; None: it is gone."""
@@ -119,9 +149,12 @@ class NodeSource:
             self.facts,
             node=node,
             own_addresses=self._addresses or frozenset(),
-            pod_cidrs=node.pod_cidrs or self._fallback_pod_cidrs,
+            pod_cidrs=self._pod_cidrs(),
             service_cidrs=cidrs,
             snat_ranges=snat_ranges(self._ranges, self._taken),
+            masquerade_all=self._masquerade_all,
+            gtpu_switches=self._gtpu_switches,
+            ue_pools=self._ue_pools,
         )
         self._changed()
 
@@ -146,9 +179,13 @@ class NodeSource:
         """Whether all facts are known."""
         return not self.missing()
 
+    def needed(self) -> bool:
+        """Always."""
+        return True
+
     def waiting(self) -> bool:
-        """Whether a fact changed since the last take."""
-        return self._dirty
+        """Whether a fact changed since the last take, or more of the kinds has been seen."""
+        return self._dirty or self._versions != self._given_versions
 
     def take(self) -> Update:
         """Return the difference that the facts make."""
@@ -160,7 +197,8 @@ class NodeSource:
         }
         deletes = {table: self._given[table].keys() - records.keys() for table, records in wanted.items()}
         self._given = wanted
-        return Update(upserts, deletes, dict(self._versions))
+        self._given_versions = dict(self._versions)
+        return Update(upserts, deletes, self._given_versions)
 
     def owner_of(self, table: Table, key: bytes) -> Owner | None:
         """Return the Node: all records here are its."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vpp_operator.dataplane.protocol import Batch, Failure
 from vpp_operator.dataplane.records import KEY_SIZE, Table, digest
 
-__all__ = ["Digests", "Plan", "Records", "acknowledge", "add_keys", "plan_all"]
+__all__ = ["Digests", "Plan", "Records", "acknowledge", "acknowledge_slices", "add_keys", "plan_all"]
 
 Records = Mapping[Table, Mapping[bytes, bytes]]
 """Per table: key -> packed record."""
@@ -37,7 +37,11 @@ class Plan:
 
 
 def add_keys(plan: Plan, table: Table, keys: Iterable[bytes], desired: Records, actual: Digests) -> None:
-    """Add to ``plan`` what ``keys`` of ``table`` need; a key that is as desired needs nothing."""
+    """Add to ``plan`` what ``keys`` of ``table`` need; a key that is as desired needs nothing.
+
+    A UE prefix goes from one tunnel to another by a deletion before the new record: its whole value is the
+    tunnel's name, and an engine refuses to take it away from a tunnel that has it.
+    """
     want = desired.get(table, {})
     have = actual.get(table, {})
     upserts: list[bytes] = []
@@ -50,9 +54,12 @@ def add_keys(plan: Plan, table: Table, keys: Iterable[bytes], desired: Records, 
                 deletes.append(key)
             continue
         mark = digest(record)
-        if have.get(key) != mark:
+        held = have.get(key)
+        if held != mark:
             upserts.append(record)
             digests.append(mark)
+            if held is not None and table is Table.GTPU_UE:
+                deletes.append(key)
     if upserts:
         plan.upserts.setdefault(table, []).extend(upserts)
         plan.digests.setdefault(table, []).extend(digests)
@@ -71,16 +78,29 @@ def plan_all(desired: Records, actual: Digests, tables: Iterable[Table] = Table)
 
 def acknowledge(plan: Plan, failures: Iterable[Failure], actual: Digests) -> None:
     """Note in ``actual`` what the dataplane took; a record that failed stays as it was."""
+    for _ in acknowledge_slices(plan, failures, actual, len(plan) or 1):
+        pass
+
+
+def acknowledge_slices(
+    plan: Plan, failures: Iterable[Failure], actual: Digests, slice_size: int
+) -> Iterator[int]:
+    """Do what :func:`acknowledge` does, yielding the number of records after each ``slice_size`` at most."""
     failed = {(failure.table, failure.key) for failure in failures}
-    for table, records in plan.upserts.items():
-        size = KEY_SIZE[table]
-        have = actual.setdefault(table, {})
-        for record, mark in zip(records, plan.digests[table], strict=True):
-            key = record[:size]
-            if not failed or (table, key) not in failed:
-                have[key] = mark
     for table, keys in plan.deletes.items():
         have = actual.setdefault(table, {})
-        for key in keys:
-            if not failed or (table, key) not in failed:
-                have.pop(key, None)
+        for start in range(0, len(keys), slice_size):
+            gone = keys[start : start + slice_size]
+            for key in gone:
+                if not failed or (table, key) not in failed:
+                    have.pop(key, None)
+            yield len(gone)
+    for table, records in plan.upserts.items():
+        size, have, marks = KEY_SIZE[table], actual.setdefault(table, {}), plan.digests[table]
+        for start in range(0, len(records), slice_size):
+            part = records[start : start + slice_size]
+            for record, mark in zip(part, marks[start : start + slice_size], strict=True):
+                key = record[:size]
+                if not failed or (table, key) not in failed:
+                    have[key] = mark
+            yield len(part)

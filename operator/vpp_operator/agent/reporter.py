@@ -70,6 +70,7 @@ class Reporter:
         self._object: Dataplane | None = None
         self._step = 10.0
         self._written: DataplaneStatus | None = None
+        self._written_changes = 0
         self._base: EngineStats | None = None
         self._seen: EngineStats | None = None
         self._ports_exhausted_at = float("-inf")
@@ -183,9 +184,14 @@ class Reporter:
         status = build_status(knowledge, before, self._now())
         if not figures:
             status = self._keep_figures(status)
-        if not changed(self._written, status) and not self._taken_away():
+        # What was seen goes out with the figures, but not for the API server's bookmarks alone.
+        seen = figures and knowledge.changes != self._written_changes
+        if not seen and not changed(self._written, status) and not self._taken_away():
             return True
-        return await self._write(status)
+        if not await self._write(status):
+            return False
+        self._written_changes = knowledge.changes
+        return True
 
     def _keep_figures(self, status: DataplaneStatus) -> DataplaneStatus:
         """Leave the figures as last reported: this report is about conditions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["Bind", "Settings", "SettingsError", "parse_bind", "parse_settings"]
 
 RUN_DIR = Path("/run/vpp-operator")
 STATE_DIR = Path("/var/lib/vpp-operator")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
 class SettingsError(ValueError):
@@ -45,7 +47,9 @@ class Settings:
     engine: str = "auto"
     node_selector: Mapping[str, str] | None = None
     service_cidrs: tuple[IpNetwork, ...] = ()
+    pod_cidrs: tuple[IpNetwork, ...] = ()
     external_ips: bool = True
+    proxy_name: str | None = None
     source_ports: tuple[PortRange, ...] = DEFAULT_SNAT_RANGES
     steering: bool = True
     audit_seconds: float = 180.0
@@ -83,6 +87,17 @@ def _boolean(text: str, setting: str, default: bool) -> bool:
     if text.lower() not in ("true", "false"):
         raise SettingsError(f"{setting}: {text!r} is neither true nor false")
     return text.lower() == "true"
+
+
+def _proxy_name(text: str) -> str | None:
+    if not text:
+        return None
+    if not _LABEL_VALUE.fullmatch(text):
+        raise SettingsError(
+            f"PROXY_NAME: {text!r} cannot be the value of a label; give at most 63 letters, digits, '-', '_' "
+            "and '.'"
+        )
+    return text
 
 
 def parse_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -125,7 +140,9 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ)
             engine=environ.get("ENGINE") or "auto",
             node_selector=_selector(environ.get("NODE_SELECTOR", "")),
             service_cidrs=parse_networks(environ.get("SERVICE_CIDRS", ""), "SERVICE_CIDRS"),
+            pod_cidrs=parse_networks(environ.get("POD_CIDRS", ""), "POD_CIDRS"),
             external_ips=_boolean(environ.get("EXTERNAL_IPS", ""), "EXTERNAL_IPS", True),
+            proxy_name=_proxy_name(environ.get("PROXY_NAME", "")),
             source_ports=parse_port_ranges(environ.get("SOURCE_PORTS", ""), "SOURCE_PORTS")
             or DEFAULT_SNAT_RANGES,
             steering=not options.no_steering,

@@ -41,6 +41,10 @@ class Source(Protocol):
         """Whether everything has been listed: nothing is planned in the tables before."""
         ...
 
+    def needed(self) -> bool:
+        """Whether the agent is not ready before this source is: its kinds are there, as far as is known."""
+        ...
+
     def waiting(self) -> bool:
         """Whether :meth:`take` has something to do."""
         ...
@@ -79,6 +83,10 @@ class ServiceSource:
     def ready(self) -> bool:
         """Whether both kinds have been listed."""
         return len(self._listed) == len(self.KINDS)
+
+    def needed(self) -> bool:
+        """Always."""
+        return True
 
     def waiting(self) -> bool:
         """Whether an event came since the last take, or that one did not get through."""

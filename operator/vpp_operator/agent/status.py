@@ -92,6 +92,8 @@ class Knowledge:
     ports_exhausted: bool = False
     sessions_full: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    changes: int = 0
+    """Objects that came, changed or went since the agent started."""
     attach_mode: AttachMode | None = None
     pending_restart: Sequence[str] = ()
 
