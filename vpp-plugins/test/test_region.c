@@ -5,7 +5,7 @@
 
 static void fp_test_step (void);
 #define FP_STEP() fp_test_step ()
-#include "tables.h"
+#include "invariants.h"
 
 static u64 steps, kill_at;
 
@@ -14,74 +14,6 @@ fp_test_step (void)
 {
   if (++steps == kill_at)
     _exit (77);
-}
-
-/* ---- invariants ---- */
-
-static void
-check_sessions (fp_region_t *r)
-{
-  const fp_shared_table_t *t = fp_session_table (r, 0);
-  u32 live = 0, words = 0;
-  for (u32 s = 0; s < t->capacity; s++)
-    {
-      fp_session4_t *rec = fp_session4_at (r, s);
-      if (fp_life_phase (atomic_load (&rec->life)) == FP_PHASE_FREE)
-	continue;
-      CHECK (fp_life_phase (atomic_load (&rec->life)) == FP_PHASE_LIVE, "only whole sessions are left");
-      live++;
-      for (u8 dir = 0; dir < 2; dir++)
-	{
-	  fp_key4_t k;
-	  fp_session4_key (rec, dir, &k);
-	  fp_sref_t ref = find4 (r, &k);
-	  CHECK (ref.found && fp_session_has_key (fp_session4_at (r, ref.slot), 0, ref.dir, &k), "slot %u dir %u", s, dir);
-	}
-    }
-  for (u64 p = 0; p < fp_index_positions (&t->index); p++)
-    words += atomic_load (fp_index_at (&t->index, p)) != 0;
-  CHECK (words == 2 * live, "%u words of %u sessions", words, live);
-  CHECK (live == fp_shared_used (r, FP_SHARED_SESSION4), "count");
-}
-
-static void
-check_control (fp_region_t *r)
-{
-  u64 position = 0, w, endpoints = 0;
-  while ((w = fp_control_next (r, FP_CONTROLLED_FRONTEND, &position)))
-    {
-      const fp_frontend_t *f = fp_frontend_at (r, fp_word_slot (w));
-      CHECK (fp_frontend_service (r, f), "a frontend's service is there");
-      CHECK ((f->key.scope & FP_SCOPE_NODE_PORT) || fp_vip_kinds (r, 0, f->key.vrf, f->key.address), "its address is known");
-    }
-  position = 0;
-  while ((w = fp_control_next (r, FP_CONTROLLED_SERVICE, &position)))
-    {
-      u32 slot = fp_word_slot (w);
-      fp_set_t set = fp_service_set (r, fp_service_at (r, slot), FP_SET_CLUSTER);
-      u32 members = 0;
-      for (u32 e = r->control->service[slot].head; e != FP_NONE; e = r->control->endpoint[e].next)
-	members += fp_set_member (r, e, FP_SET_CLUSTER), endpoints++;
-      CHECK (set.count == members, "set of %u, %u members", set.count, members);
-      for (u32 i = 0; i < set.count; i++)
-	CHECK (fp_endpoint_at (r, set.slots[i])->service_slot == slot, "member of another service");
-    }
-  CHECK (endpoints == r->controlled[FP_CONTROLLED_ENDPOINT].used, "no endpoint without a service");
-}
-
-/* Everything can be used up to the last slot, so nothing was lost or counted twice. */
-static void
-check_capacity (fp_region_t *r)
-{
-  fp_worker_t w;
-  fp_sref_t ref;
-  fp_worker_init (&w, r, 0, 1);
-  fp_worker_quiescent (&w, fp_now_ns ());
-  u32 used = fp_shared_used (r, FP_SHARED_SESSION4), added = 0;
-  for (u32 i = 0; i < 2 * r->capacity.sessions4; i++)
-    added += insert4 (&w, 100000 + i, i % 3, w.tick + 10, &ref) == FP_INSERTED;
-  CHECK (used + added == r->capacity.sessions4, "%u + %u of %u", used, added, r->capacity.sessions4);
-  fp_worker_sleep (&w);
 }
 
 /* ---- what the killed writer does ---- */
@@ -195,7 +127,8 @@ test_kill (const char *path)
       rep = open_region (&r, path, &c, 1);
       CHECK (rep.attached && rep.sessions >= 20, "attached with %lu sessions", (unsigned long) rep.sessions);
       check_prepared (&r);
-      check_sessions (&r);
+      check_sessions (&r, 0);
+      check_sessions (&r, 1);
       check_control (&r);
       check_capacity (&r);
       fp_region_close (&r, 1);
