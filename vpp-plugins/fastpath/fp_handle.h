@@ -85,6 +85,7 @@ struct fp_region
   fp_counters_t *counters; /* per worker, the control thread's last */
   u32 workers;		   /* that age sessions */
   struct fp_control *control;
+  struct fp_gtpu_tables *gtpu; /* fp_tunnel_types.h */
   struct fp_gtpu_path *gtpu_paths; /* by peer slot (fp_gtpu_path.h), or NULL: not kept */
   u32 *crc_table;
   /* mapping */
