@@ -111,7 +111,7 @@ def test_the_commands(lab, tmp_path):
     lab.apply()
     shown = command(lab, "node", "show", journal)
     assert shown.returncode == 0, shown.stderr
-    assert f"{PODS[2][4]} 6 8080" in shown.stdout and "nftables table: intact" in shown.stdout
+    assert f"{PODS[2][4]} 6 8080" in shown.stdout and "nftables table: loaded" in shown.stdout
     result = tmp_path / "preflight.json"
     checked = command(lab, "preflight", f"--result={result}")
     assert checked.returncode == 0, checked.stderr

@@ -1,7 +1,8 @@
 """The few settings of the whole host that the dataplane needs: set by a privileged init container, else
 checked.
 
-Forwarding in both families, and the source ports of translated flows kept away from the host's own sockets.
+Forwarding in both families, answering for GTP-U addresses by proxy ND, and the source ports of translated
+flows kept away from the host's own sockets.
 What was changed is in the journal with its value before; ``restore`` puts it back.
 """
 
@@ -20,6 +21,8 @@ __all__ = ["apply", "check", "format_ports", "main", "parse_ports", "restore"]
 
 _SYSCTL = Path("/proc/sys/net")
 _FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+_PROXY_ND = "ipv6/conf/all/proxy_ndp"
+"""Lets the node answer for IPv6 addresses of GTP-U endpoints' own: only for those with a proxy entry."""
 _RESERVED = "ipv4/ip_local_reserved_ports"
 _KIND = "setting"
 
@@ -84,7 +87,7 @@ def apply(
                 name = str(setting.relative_to(root))
                 if _read(name, root) == "1" and _set(made, name, "2", root):
                     changed.append(f"{name} = 2")
-        for name in _FORWARDING:
+        for name in (*_FORWARDING, _PROXY_ND):
             if _set(made, name, "1", root):
                 changed.append(f"{name} = 1")
         reserved = _read(_RESERVED, root)
@@ -104,7 +107,7 @@ def restore(journal: Path = DEFAULT_JOURNAL, root: Path = _SYSCTL) -> list[str]:
             if entry.kind != _KIND or entry.original is None:
                 continue
             now = _read(entry.name, root)
-            ours = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}.get(entry.name, "2")
+            ours = "1" if entry.name in (*_FORWARDING, _PROXY_ND) else "2"
             if now is not None and (entry.name == _RESERVED or now == ours):
                 # An empty list of ports is written as a newline.
                 (root / entry.name).write_text(entry.original + "\n")

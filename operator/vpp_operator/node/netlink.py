@@ -7,6 +7,7 @@ Settings go through RTM_SETLINK, because /proc/sys is read-only in an unprivileg
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from vpp_operator.node import neighbours
 from vpp_operator.node.journal import NodeNetworkError
 from vpp_operator.node.spec import IpAddress
 from vpp_operator.node.state import (
@@ -31,9 +33,11 @@ from vpp_operator.node.state import (
     TABLE_MARKED,
     TABLE_SERVICES,
     Action,
+    AddProxy,
     AddRoute,
     AddRule,
     DelLink,
+    DelProxy,
     DelRoute,
     DelRule,
     HostLink,
@@ -187,7 +191,8 @@ def read_kernel(ip: IPRoute) -> Kernel:
     link = _read_link(ip)
     raw = _link(ip, HOST_LINK)
     index = raw["index"] if raw is not None else None
-    return Kernel(link, frozenset(_read_rules(ip)), frozenset(_read_routes(ip, index)))
+    proxies = frozenset(neighbours.read_proxies(ip))
+    return Kernel(link, frozenset(_read_rules(ip)), frozenset(_read_routes(ip, index)), proxies)
 
 
 def uplink_mtu(ip: IPRoute, addresses: Iterable[IpAddress]) -> int:
@@ -313,6 +318,12 @@ def perform(ip: IPRoute, action: Action) -> None:
                 _change_route(ip, "replace", route)
             case DelRoute(route):
                 _change_route(ip, "del", route)
+            case AddProxy(proxy):
+                # Announced first: an entry that is there tells that it was.
+                neighbours.announce(ipaddress.ip_address(proxy.address), proxy.interface)
+                neighbours.change_proxy(ip, "replace", proxy)
+            case DelProxy(proxy):
+                neighbours.change_proxy(ip, "del", proxy)
     except NetlinkError as exc:
         hint = "; the agent needs the capability NET_ADMIN" if exc.code == 1 else ""
         raise NodeNetworkError(f"{describe(action)}: {exc}{hint}") from exc
@@ -333,3 +344,7 @@ def describe(action: Action) -> str:
             return f"add {route}"
         case DelRoute(route):
             return f"remove {route}"
+        case AddProxy(proxy):
+            return f"announce, and add {proxy}"
+        case DelProxy(proxy):
+            return f"remove {proxy}"

@@ -8,16 +8,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from vpp_operator.node import firewall, netlink, nft
+from vpp_operator.node import firewall, neighbours, netlink, nft
+from vpp_operator.node.chains import chains
+from vpp_operator.node.gtpu import NOTHING_ACCEPTED, Accepted, accept
 from vpp_operator.node.journal import DEFAULT_JOURNAL, Entry, Journal, NodeNetworkError
-from vpp_operator.node.ruleset import SETS, load, updates
+from vpp_operator.node.ruleset import SETS, load, replace_rules, updates
 from vpp_operator.node.spec import Finding, NodeSpec
 from vpp_operator.node.state import (
     OWNER,
     Action,
+    AddProxy,
     AddRoute,
     AddRule,
+    Before,
+    Constants,
     DelLink,
+    DelProxy,
     DelRoute,
     DelRule,
     Element,
@@ -25,8 +31,10 @@ from vpp_operator.node.state import (
     MakeLink,
     SetElements,
     Steering,
+    plan_announcement,
     plan_network,
     plan_undo,
+    plan_withdrawal,
     steering_state,
 )
 
@@ -54,7 +62,9 @@ class _Held:
     """What the node holds, as read or as last applied."""
 
     kernel: Kernel
-    table: str
+    table: nft.TableState
+    constants: Constants
+    """What ``table.right`` was compared with."""
     sets: dict[str, nft.SetContent] = field(default_factory=dict)
     closed: tuple[firewall.Firewall, ...] = ()
     """FORWARD chains that do not accept the host link yet."""
@@ -88,7 +98,10 @@ class NodeNetwork:
         self._journal = Journal(journal)
         self._on_step = on_step or (lambda text: None)
         self._held: _Held | None = None
+        self._before: Before | None = None
         self._mtu = 0
+        self._ground_of: tuple[object, ...] | None = None
+        self._accepted_last = NOTHING_ACCEPTED
 
     def apply(self, spec: NodeSpec, *, verify: bool = False) -> Applied:
         """Bring the node to ``spec`` and return the steps taken.
@@ -98,27 +111,63 @@ class NodeNetwork:
         :class:`NodeNetworkError`.
         """
         with self._journal.locked():
+            if verify:
+                self._ground_of = None
+            gtpu = self._accepted(spec)
             if verify or self._held is None:
                 spec.validate()
-                self._held = self._read(spec)
+                mtu = self._find_mtu(spec)
+                desired = steering_state(spec, mtu, gtpu)
+                self._held = _read(desired.constants)
+            else:
+                desired = steering_state(spec, spec.mtu or self._mtu, gtpu, self._before)
             held = self._held
-            desired = steering_state(spec, spec.mtu or self._mtu)
             changes = set_changes(desired.sets, held.sets)
             steps = self._plan(desired, held, changes)
-            if not steps:
-                return Applied(())
-            # Until all steps are made, nobody knows what the node holds.
-            self._held = None
-            self._carry_out(steps)
-            self._held = _after(desired, held, changes)
-            return Applied(tuple(step.text for step in steps))
+            if steps:
+                # Until all steps are made, nobody knows what the node holds.
+                self._held = None
+                self._carry_out(steps)
+                self._held = _after(desired, held, changes)
+            self._before = Before(spec, desired)
+            return Applied(tuple(step.text for step in steps), gtpu.refused)
 
     def plan(self, spec: NodeSpec) -> tuple[str, ...]:
         """Read back what the kernel holds and return the steps that an apply would take."""
         spec.validate()
-        held = self._read(spec)
-        desired = steering_state(spec, spec.mtu or self._mtu)
+        with netlink.connection() as ip:
+            gtpu = accept(spec, neighbours.read_ground(ip))
+        desired = steering_state(spec, self._find_mtu(spec), gtpu)
+        held = _read(desired.constants)
         return tuple(step.text for step in self._plan(desired, held, set_changes(desired.sets, held.sets)))
+
+    def announce(self, spec: NodeSpec) -> None:
+        """Tell neighbours once more where the endpoints' own addresses of ``spec`` are. An apply does so for
+        each that becomes active; after a move, again some seconds later, since the frames may be lost.
+
+        Errors: :class:`NodeNetworkError`.
+        """
+        for address, interface in self._accepted(spec).own:
+            if interface:
+                neighbours.announce(address, interface)
+
+    def _accepted(self, spec: NodeSpec) -> Accepted:
+        """Return what of the GTP-U fields is possible. The node is looked at when they change, and each time
+        while something is refused."""
+        if not (spec.gtpu or spec.ue_pools):
+            return NOTHING_ACCEPTED
+        asked = (spec.gtpu, spec.ue_pools, spec.addresses, spec.pod_cidrs, spec.service_cidrs)
+        if self._ground_of != asked or self._accepted_last.refused:
+            with netlink.connection() as ip:
+                self._accepted_last = accept(spec, neighbours.read_ground(ip))
+            self._ground_of = asked
+        return self._accepted_last
+
+    def _find_mtu(self, spec: NodeSpec) -> int:
+        if not spec.mtu:
+            with netlink.connection() as ip:
+                self._mtu = netlink.uplink_mtu(ip, spec.addresses)
+        return spec.mtu or self._mtu
 
     def check(self, spec: NodeSpec) -> list[Finding]:
         """Return what differs from ``spec`` on the node, without touching it."""
@@ -139,7 +188,7 @@ class NodeNetwork:
         with self._journal.locked():
             self._held = None
             steps: list[_Step] = []
-            if nft.table_state() != "absent":
+            if nft.table_exists():
                 steps.append(_Step("remove nftables table", nft.delete_table))
             with netlink.connection() as ip:
                 actions = plan_undo(netlink.read_kernel(ip))
@@ -154,18 +203,6 @@ class NodeNetwork:
             self._journal.keep("setting")
             return Applied(tuple(step.text for step in steps))
 
-    def _read(self, spec: NodeSpec) -> _Held:
-        with netlink.connection() as ip:
-            kernel = netlink.read_kernel(ip)
-            if not spec.mtu:
-                self._mtu = netlink.uplink_mtu(ip, spec.addresses)
-        state = nft.table_state()
-        sets: dict[str, nft.SetContent] = {}
-        if state == "intact":
-            sets = {name: nft.read_set(name) for name, s in SETS.items() if not s.dynamic}
-        closed = tuple(f for f in firewall.firewalls() if not firewall.accepts(f))
-        return _Held(kernel, state, sets, closed)
-
     def _plan(self, desired: Steering, held: _Held, changes: Sequence[SetElements]) -> list[_Step]:
         steps = [
             _Step(
@@ -175,19 +212,25 @@ class NodeNetwork:
             )
             for f in held.closed
         ]
-        network = plan_network(desired, held.kernel)
-        steps += [self._action(a) for a in network]
+        steps += [self._action(a) for a in plan_withdrawal(desired, held.kernel)]
+        steps += [self._action(a) for a in plan_network(desired, held.kernel)]
         table = Entry("nftables", "vpp-operator")
-        if held.table != "intact":
-            scripts = load(dict(desired.sets))
+        if not held.table.loaded:
+            scripts = load(desired.sets, desired.constants)
             texts = ["load nftables table", *("fill nftables sets" for _ in scripts[1:])]
         else:
             scripts = updates(changes)
             shown = ", ".join(f"{c.name} +{len(c.add)} -{len(c.remove)}" for c in changes)
             texts = [f"update nftables sets: {shown}"] * len(scripts)
+            if len(right := _right_chains(desired.constants, held)) < len(chains(desired.constants)):
+                # With the sets that they go with, in one transaction.
+                rules = replace_rules(desired.constants, right)
+                scripts[:1] = ["".join(scripts[:1]) + rules]
+                texts[:1] = ["; ".join([*texts[:1], "replace nftables rules"])]
         steps += [
             _Step(text, partial(nft.run, script), table) for text, script in zip(texts, scripts, strict=True)
         ]
+        steps += [self._action(a) for a in plan_announcement(desired, held.kernel)]
         return steps
 
     def _action(self, action: Action) -> _Step:
@@ -205,6 +248,26 @@ class NodeNetwork:
             step.run()
 
 
+def _read(constants: Constants) -> _Held:
+    """Read back what the node holds, as far as it is ours."""
+    with netlink.connection() as ip:
+        kernel = netlink.read_kernel(ip)
+    state = nft.table_state(constants)
+    sets: dict[str, nft.SetContent] = {}
+    if state.loaded:
+        sets = {name: nft.read_set(name) for name, s in SETS.items() if not s.dynamic}
+    closed = tuple(f for f in firewall.firewalls() if not firewall.accepts(f))
+    return _Held(kernel, state, constants, sets, closed)
+
+
+def _right_chains(desired: Constants, held: _Held) -> frozenset[str]:
+    """Return the chains whose rules need no change: those found right, as far as they are still wanted."""
+    if desired == held.constants:
+        return held.table.right
+    before = chains(held.constants)
+    return frozenset(n for n, c in chains(desired).items() if n in held.table.right and c == before[n])
+
+
 def _after(desired: Steering, held: _Held, changes: Sequence[SetElements]) -> _Held:
     """Return what the node holds once all steps are made."""
     changed = {change.name: change for change in changes}
@@ -215,8 +278,15 @@ def _after(desired: Steering, held: _Held, changes: Sequence[SetElements]) -> _H
             lingering = (lingering - change.add) | change.remove
         sets[name] = nft.SetContent(elements, lingering)
     foreign = frozenset(r for r in held.kernel.rules if r.protocol != OWNER and r.priority != 0)
-    kernel = replace(held.kernel, link=desired.link, rules=desired.rules | foreign, routes=desired.routes)
-    return _Held(kernel, "intact", sets)
+    kernel = replace(
+        held.kernel,
+        link=desired.link,
+        rules=desired.rules | foreign,
+        routes=desired.routes,
+        proxies=desired.proxies,
+    )
+    state = nft.TableState(True, True, frozenset(chains(desired.constants)))
+    return _Held(kernel, state, desired.constants, sets)
 
 
 def _entry(action: Action) -> Entry | None:
@@ -229,6 +299,8 @@ def _entry(action: Action) -> Entry | None:
             return Entry("routes", f"IPv{route.family} table {route.table}")
         case DelRule(rule) if rule.priority == 0:
             return Entry("moved", str(rule), "0")
-        case DelRule() | DelRoute() | DelLink():
+        case AddProxy(proxy):
+            return Entry("proxy", str(proxy))
+        case DelRule() | DelRoute() | DelLink() | DelProxy():
             return None
     return None

@@ -10,12 +10,23 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+from vpp_operator.node.chains import chains
 from vpp_operator.node.journal import NodeNetworkError
-from vpp_operator.node.ruleset import CHAINS, FAMILY, SETS, TABLE
+from vpp_operator.node.ruleset import FAMILY, SETS, TABLE
 from vpp_operator.node.spec import NodePort, Target
-from vpp_operator.node.state import Element
+from vpp_operator.node.state import NO_CONSTANTS, Constants, Element
 
-__all__ = ["SetContent", "delete_table", "has_chain", "read_set", "run", "table_state"]
+__all__ = [
+    "SetContent",
+    "TableState",
+    "delete_table",
+    "has_chain",
+    "read_set",
+    "run",
+    "table_exists",
+    "table_kind",
+    "table_state",
+]
 
 _TIMEOUT = 120
 
@@ -57,33 +68,62 @@ def _list(*what: str) -> list[dict[str, Any]] | None:
     return document["nftables"]
 
 
-def table_state() -> str:
-    """Return ``absent``, ``intact`` or ``differs``: whether the chains hold exactly the rules that this
-    release loads."""
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What of the table is there."""
+
+    loaded: bool = False
+    """The table is there with its sets, and all its chains at their hooks."""
+    present: bool = False
+    """A table of that name is there."""
+    right: frozenset[str] = frozenset()
+    """Chains that hold exactly the rules expected."""
+
+
+def table_state(constants: Constants) -> TableState:
+    """Return what of the table that this release loads for ``constants`` the kernel holds."""
     listed = _list("table", FAMILY, TABLE)
     if listed is None:
-        return "absent"
-    chains: dict[str, list[str]] = {}
+        return TableState()
+    comments: dict[str, list[str]] = {}
+    hooks: dict[str, tuple[str, str, int] | None] = {}
     sets: set[str] = set()
     for item in listed:
         if chain := item.get("chain"):
-            chains[chain["name"]] = []
+            name = chain["name"]
+            comments[name] = []
+            hooks[name] = (chain["type"], chain["hook"], chain["prio"]) if "hook" in chain else None
             if chain.get("policy", "accept") != "accept":
-                return "differs"
+                hooks[name] = ("", "", 0)
         elif rule := item.get("rule"):
-            chains[rule["chain"]].append(rule.get("comment", ""))
+            comments[rule["chain"]].append(rule.get("comment", ""))
         elif named := item.get("set"):
             sets.add(named["name"])
-    expected = {name: list(chain.comments()) for name, chain in CHAINS.items()}
-    return "intact" if chains == expected and sets == set(SETS) else "differs"
+    expected = chains(constants)
+    if sets != set(SETS) or hooks != {name: chain.hook for name, chain in expected.items()}:
+        return TableState(present=True)
+    right = (name for name, chain in expected.items() if comments[name] == list(chain.comments()))
+    return TableState(True, True, frozenset(right))
+
+
+def table_kind() -> str:
+    """Return ``absent``, ``loaded``, or ``of another release``, for people: rules are compared by the
+    agent."""
+    state = table_state(NO_CONSTANTS)
+    return "loaded" if state.loaded else "of another release" if state.present else "absent"
 
 
 def delete_table() -> bool:
     """Remove the table; returns whether it was there."""
-    if _list("table", FAMILY, TABLE) is None:
+    if not table_exists():
         return False
     run(f"delete table {FAMILY} {TABLE}\n")
     return True
+
+
+def table_exists() -> bool:
+    """Return whether a table of our name is there."""
+    return _list("table", FAMILY, TABLE) is not None
 
 
 def has_chain(family: str, table: str, chain: str) -> bool:
@@ -120,7 +160,7 @@ def _element(name: str, value: Any, width: int) -> Element:
     if isinstance(value, dict) and "concat" in value:
         address, protocol, port = value["concat"]
         return Target(_number(address).to_bytes(width, "big"), _number(protocol), _number(port))
-    if name.startswith("snat"):
+    if name.startswith(("snat", "gtpu")):
         return ipaddress.ip_address(value).packed
     if isinstance(value, dict) and "prefix" in value:
         return ipaddress.ip_network((value["prefix"]["addr"], value["prefix"]["len"]))

@@ -45,11 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"link: {kernel.link or 'none'}")
         for line in (*sorted(kernel.rules), *sorted(kernel.routes)):
             print(line)
+        for proxy in sorted(kernel.proxies):
+            print(proxy)
         for chain in firewall.firewalls():
             print(
                 f"{chain.command} FORWARD: {'accepts' if firewall.accepts(chain) else 'does not accept'} vpp0"
             )
-        print(f"nftables table: {nft.table_state()}")
+        print(f"nftables table: {nft.table_kind()}")
         for name, declared in SETS.items():
             if declared.dynamic:
                 continue

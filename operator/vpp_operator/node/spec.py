@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+_T = TypeVar("_T")
 
 __all__ = [
     "DEFAULT_SNAT_RANGES",
+    "GTPU_PORT",
     "Finding",
     "GtpuSteer",
     "IpAddress",
@@ -20,11 +22,15 @@ __all__ = [
     "NodeSpec",
     "NodeSpecError",
     "Target",
+    "added",
 ]
 
 DEFAULT_SNAT_RANGES: tuple[tuple[int, int], ...] = ((10000, 29999), (61000, 65535))
 """Source ports of masqueraded flows: outside the node ports (30000-32767) and the kernel's ephemeral ports
 (32768-60999)."""
+
+GTPU_PORT = 2152
+"""UDP port of GTP-U (TS 29.281, 4.4.2)."""
 
 _PORT_PROTOCOLS = (6, 17, 132)
 _MIN_MTU = 1280  # RFC 8200, section 5: what every IPv6 link carries
@@ -111,8 +117,11 @@ class NodeSpec:
         """Return the families that are served."""
         return tuple(f for f in (4, 6) if self.source(f) is not None)
 
-    def validate(self) -> None:
-        """Raise :class:`NodeSpecError` when a field cannot be brought onto a node."""
+    def validate(self, since: NodeSpec | None = None) -> None:
+        """Raise :class:`NodeSpecError` when a field cannot be brought onto a node.
+
+        ``since``: a spec that was found good; of the large sets only what it does not hold is looked at.
+        """
         if not self.addresses:
             raise NodeSpecError("addresses: empty; give the node's InternalIP addresses")
         for address in (*self.addresses, *self.snat_addresses):
@@ -127,14 +136,23 @@ class NodeSpec:
         if self.mtu and not _MIN_MTU <= self.mtu <= 65535:
             raise NodeSpecError(f"mtu: {self.mtu} is not within {_MIN_MTU}..65535 bytes")
         _validate_ranges(self.snat_ranges)
-        for port in self.node_ports:
+        same_ranges = since is not None and since.snat_ranges == self.snat_ranges
+        for port in added(self.node_ports, since.node_ports if since and same_ranges else None):
             _validate_port("node_ports", port.protocol, port.port)
             if any(low <= port.port <= high for low, high in self.snat_ranges):
                 raise NodeSpecError(
                     f"node_ports: {port.port} lies within snat_ranges; take it out of the source-port pool"
                 )
-        _validate_targets("external", self.external)
-        _validate_targets("endpoints", self.endpoints)
+        _validate_targets("external", added(self.external, since.external if since else None))
+        _validate_targets("endpoints", added(self.endpoints, since.endpoints if since else None))
+
+
+def added(now: frozenset[_T], before: frozenset[_T] | None) -> frozenset[_T]:
+    """Return the elements of ``now`` that ``before`` has not; nothing is compared where both are one
+    object."""
+    if now is before:
+        return frozenset()
+    return now - before if before else now
 
 
 def _validate_ranges(ranges: Iterable[tuple[int, int]]) -> None:

@@ -6,24 +6,34 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
-from vpp_operator.node.spec import IpNetwork, NodePort, NodeSpec, NodeSpecError, Target
+from vpp_operator.node.gtpu import NOTHING_ACCEPTED, Accepted
+from vpp_operator.node.spec import IpNetwork, NodePort, NodeSpec, NodeSpecError, Target, added
 
 __all__ = [
     "Action",
+    "AddProxy",
     "AddRoute",
     "AddRule",
+    "Before",
+    "Constants",
+    "DelProxy",
     "DelRoute",
     "DelRule",
+    "FamilyConstants",
     "HostLink",
     "Kernel",
     "MakeLink",
+    "Proxy",
     "Route",
     "Rule",
     "SetElements",
     "Steering",
+    "plan_announcement",
     "plan_network",
     "plan_undo",
+    "plan_withdrawal",
     "steering_state",
 ]
 
@@ -95,6 +105,18 @@ class Route:
         return f"IPv{self.family} route {self.destination} in table {self.table} src {self.source}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Proxy:
+    """An entry of proxy ARP or proxy ND: the node answers for the address on that interface."""
+
+    family: int
+    address: str
+    interface: str
+
+    def __str__(self) -> str:
+        return f"proxy {'ARP' if self.family == 4 else 'ND'} for {self.address} on {self.interface}"
+
+
 @dataclass(frozen=True, slots=True)
 class HostLink:
     """The veth pair with what was set on it. ``families``: those whose gateway has its neighbour entry."""
@@ -112,9 +134,40 @@ class Kernel:
     link: HostLink | None
     rules: frozenset[Rule] = frozenset()
     routes: frozenset[Route] = frozenset()
+    proxies: frozenset[Proxy] = frozenset()
 
 
 Element = Target | NodePort | bytes | tuple[int, int] | IpNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyConstants:
+    """What stands in the rules of one family instead of in a set; None: too many, the set is looked up."""
+
+    served: bool = False
+    services: tuple[IpNetwork, ...] | None = ()
+    pods: tuple[IpNetwork, ...] | None = ()
+    snat: tuple[bytes, ...] | None = ()
+    gtpu: bool = False
+    """Whether there are GTP-U addresses to look for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """What stands in the nftables rules themselves, since it is little and seldom changes."""
+
+    v4: FamilyConstants
+    v6: FamilyConstants
+    snat_ports: tuple[tuple[int, int], ...] | None = ()
+    node_ports: tuple[int, int] = (1, 65535)
+    """Bounds that hold all node ports: most packets need no lookup."""
+
+
+NO_CONSTANTS = Constants(FamilyConstants(), FamilyConstants())
+_IN_RULES = 6
+"""Comparisons in rules that cost as much as one lookup in a set of intervals."""
+_NODE_PORTS = (30000, 32767)
+"""Kubernetes' default --service-node-port-range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +178,16 @@ class Steering:
     rules: frozenset[Rule]
     routes: frozenset[Route]
     sets: Mapping[str, frozenset[Element]] = field(default_factory=dict)
+    constants: Constants = field(default_factory=lambda: NO_CONSTANTS)
+    proxies: frozenset[Proxy] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A spec with the state that follows from it."""
+
+    spec: NodeSpec
+    state: Steering
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +231,21 @@ class DelRoute:
     route: Route
 
 
-Action = MakeLink | DelLink | AddRule | DelRule | AddRoute | DelRoute
+@dataclass(frozen=True, slots=True)
+class AddProxy:
+    """Announce an address and answer for it from now on."""
+
+    proxy: Proxy
+
+
+@dataclass(frozen=True, slots=True)
+class DelProxy:
+    """Answer for an address no longer."""
+
+    proxy: Proxy
+
+
+Action = MakeLink | DelLink | AddRule | DelRule | AddRoute | DelRoute | AddProxy | DelProxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,25 +285,58 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def steering_state(spec: NodeSpec, mtu: int) -> Steering:
-    """Return what the node is to hold for ``spec``; ``mtu`` in bytes for the host link.
+def _few(elements: Iterable[Any]) -> tuple[Any, ...] | None:
+    listed = tuple(elements)
+    return listed if len(listed) <= _IN_RULES else None
 
+
+def _constants(spec: NodeSpec, sets: Mapping[str, frozenset[Element]]) -> Constants:
+    def of(family: int) -> FamilyConstants:
+        return FamilyConstants(
+            family in spec.families(),
+            _few(sorted(sets[f"services{family}"], key=str)),
+            _few(sorted(sets[f"pods{family}"], key=str)),
+            _few(sorted(sets[f"snat{family}"], key=str)),
+            bool(sets[f"gtpu{family}"]),
+        )
+
+    low, high = _NODE_PORTS
+    within = all(low <= p.port <= high for p in spec.node_ports)
+    return Constants(
+        of(4),
+        of(6),
+        snat_ports=_few(_merged(spec.snat_ranges)),
+        node_ports=_NODE_PORTS if within else (1, 65535),
+    )
+
+
+def steering_state(
+    spec: NodeSpec, mtu: int, gtpu: Accepted = NOTHING_ACCEPTED, before: Before | None = None
+) -> Steering:
+    """Return what the node is to hold for ``spec``; ``mtu`` in bytes for the host link, ``gtpu`` what of the
+    GTP-U fields can be brought onto this node.
+
+    ``before``: an earlier spec with its state, from which the large sets are derived by their difference.
     Errors: :class:`NodeSpecError` when a field is wrong.
     """
-    spec.validate()
+    spec.validate(before.spec if before else None)
     families = spec.families()
     rules = frozenset(rule for family in families for rule in _rules(family))
     routes: set[Route] = set()
     sets: dict[str, frozenset[Element]] = {
-        "node_ports": frozenset(spec.node_ports),
+        "node_ports": cast(frozenset[Element], spec.node_ports),
         "snat_ports": frozenset(_merged(spec.snat_ranges)),
     }
     for family in (4, 6):
-        size = 4 if family == 4 else 16
         served = family in families
         source = str(spec.source(family))
-        services = _networks(spec.service_cidrs, family) if served else []
-        external = frozenset(t for t in spec.external if len(t.address) == size) if served else frozenset()
+        # An address of a GTP-U endpoint's own and the pools of user equipment are the dataplane's as a whole,
+        # as the service ranges are.
+        whole = [*spec.service_cidrs, *gtpu.pools, *(ipaddress.ip_network(a) for a, _ in gtpu.own)]
+        services = _networks(whole, family) if served else []
+        sets[f"external{family}"] = _of_family("external", spec.external, family, served, before)
+        sets[f"endpoints{family}"] = _of_family("endpoints", spec.endpoints, family, served, before)
+        external = cast(frozenset[Target], sets[f"external{family}"])
         foreign = [ipaddress.ip_network(a) for a in {t.address for t in external}]
         everywhere = ipaddress.ip_network("0.0.0.0/0" if family == 4 else "::/0")
         if served:
@@ -241,13 +351,30 @@ def steering_state(spec: NodeSpec, mtu: int) -> Steering:
         sets[f"services{family}"] = frozenset(services)
         sets[f"pods{family}"] = frozenset(_networks(spec.pod_cidrs, family) or [everywhere])
         sets[f"snat{family}"] = frozenset(snat)
-        sets[f"external{family}"] = external
-        sets[f"endpoints{family}"] = (
-            frozenset(t for t in spec.endpoints if len(t.address) == size) if served else frozenset()
-        )
+        sets[f"gtpu{family}"] = frozenset(a.packed for a in gtpu.local if a.version == family)
     if not mtu:
         raise NodeSpecError(f"mtu: no interface holds {spec.addresses[0]}; give the MTU or a local address")
-    return Steering(HostLink(mtu, frozenset(families)), rules, frozenset(routes), sets)
+    proxies = frozenset(Proxy(a.version, str(a), interface) for a, interface in gtpu.own if interface)
+    link = HostLink(mtu, frozenset(families))
+    return Steering(link, rules, frozenset(routes), sets, _constants(spec, sets), proxies)
+
+
+def _of_family(
+    name: str, targets: frozenset[Target], family: int, served: bool, before: Before | None
+) -> frozenset[Element]:
+    """Return the targets of a family. Unchanged ones are not gone through: the set is the object it was."""
+    size = 4 if family == 4 else 16
+    if not served:
+        return frozenset()
+    if before is None or family not in before.spec.families():
+        return frozenset(t for t in targets if len(t.address) == size)
+    old_targets: frozenset[Target] = getattr(before.spec, name)
+    old = before.state.sets[f"{name}{family}"]
+    new = frozenset(t for t in added(targets, old_targets) if len(t.address) == size)
+    gone = frozenset(t for t in added(old_targets, targets) if len(t.address) == size)
+    if not (new or gone):
+        return old
+    return (old - gone) | new if gone else old | new
 
 
 def _is_foreign_local(rule: Rule) -> bool:
@@ -292,10 +419,21 @@ def _restore_local(actual: Kernel, families: Iterable[int]) -> list[Action]:
     ]
 
 
+def plan_withdrawal(desired: Steering, actual: Kernel) -> list[Action]:
+    """Return what ends the answers for addresses that are no longer this node's: before their routes go."""
+    return [DelProxy(p) for p in sorted(actual.proxies - desired.proxies)]
+
+
+def plan_announcement(desired: Steering, actual: Kernel) -> list[Action]:
+    """Return what attracts the traffic of new addresses: after all that their packets need is there."""
+    return [AddProxy(p) for p in sorted(desired.proxies - actual.proxies)]
+
+
 def plan_undo(actual: Kernel) -> list[Action]:
     """Return what removes all of ours: the local table is back in its place before anything goes."""
     own = sorted(r for r in actual.rules if r.protocol == OWNER)
-    actions = _restore_local(actual, {r.family for r in own if r.priority == PREF_LOCAL})
+    actions: list[Action] = [DelProxy(p) for p in sorted(actual.proxies)]
+    actions += _restore_local(actual, {r.family for r in own if r.priority == PREF_LOCAL})
     # Those that lead into the dataplane go first.
     first = (PREF_SERVICES, PREF_MARKED)
     actions += [DelRule(r) for r in own if r.priority in first]
