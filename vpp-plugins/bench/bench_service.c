@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clocks per packet of the Service kernel: known flows at 1k, 64k and 1M sessions of each kind, and new flows beside 1M live ones; IPv4 and IPv6,
+/* Clocks per packet of the Service kernel: known flows at 1k, 64k and 1M sessions of each kind, and new flows beside them; IPv4 and IPv6,
  * TCP and UDP, both directions at random, 64-byte packets, vectors of 256, all checks on. The clock runs over the kernel only: packets
  * are written before, and so lie in the cache as they do behind a driver. Five alternating rounds; median and spread.
- * First on pages as the region gets them, then with the region collapsed into 2 MiB pages. Prints a table, asserts nothing about time.
- * With an argument: only that many flows, and no 2 MiB pages (for instruction counts under valgrind). */
-#include <sys/mman.h>
-
+ * First on 4 KiB pages, then with the region on 2 MiB pages, if the kernel gives them. Prints a table, asserts nothing about time.
+ *
+ *   bench_service [flows [known | new]]
+ *
+ * With arguments only that many flows, on 4 KiB pages, and only that kind of round: for instruction counts, see docs/benchmarks.md. */
 #include "../test/fixture.h"
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 
 #define ROUNDS	 5
 #define SERVICES 1000 /* of each protocol and family */
@@ -110,13 +107,34 @@ write_packet (u32 at, int six, u8 proto, u32 i, u32 generation, int reverse, u8 
   packets[at] = (fp_packet_t){ .l3 = h, .contiguous = length, .length = length, .room = SLOT };
 }
 
+/* Functions of their own, so that a profiler can collect in one of them only. */
+__attribute__ ((noinline)) static void
+vector (fp_worker_t *w, u32 count)
+{
+  fp_service_vector (w, packets, verdicts, count);
+}
+
+__attribute__ ((noinline)) static void
+known_vector (fp_worker_t *w, u32 count)
+{
+  vector (w, count);
+  __asm__ volatile ("" ::: "memory"); /* no tail call */
+}
+
+__attribute__ ((noinline)) static void
+new_vector (fp_worker_t *w, u32 count)
+{
+  vector (w, count);
+  __asm__ volatile ("" ::: "memory");
+}
+
 static u64
-run_vector (node_t *n, u32 count)
+run_vector (node_t *n, u32 count, void (*kernel) (fp_worker_t *w, u32 count))
 {
   fp_worker_t *w = &n->worker[0];
   fp_worker_quiescent (w, n->now);
   u64 start = clocks ();
-  fp_service_vector (w, packets, verdicts, count);
+  kernel (w, count);
   u64 spent = clocks () - start;
   for (u32 i = 0; i < count; i++)
     CHECK (verdicts[i].action == FP_FORWARD && verdicts[i].way != FP_WAY_PASS, "packet %u: action %u reason %s", i,
@@ -137,7 +155,7 @@ open_flows (node_t *n, int six, u8 proto, u32 from, u32 count, u32 generation, i
 	{
 	  for (u32 i = 0; i < k; i++)
 	    write_packet (i, six, proto, from + done + i, generation, step == 1, flags[step]);
-	  u64 t = run_vector (n, k);
+	  u64 t = run_vector (n, k, whole ? vector : new_vector);
 	  spent += step ? 0 : t;
 	}
     }
@@ -193,8 +211,14 @@ print_row (const char *pages, const char *what, u32 flows, int six, u8 proto, do
   fflush (stdout);
 }
 
+enum
+{
+  KNOWN = 1,
+  FRESH = 2,
+};
+
 static void
-measure (node_t *const *nodes, const u32 *flows, u32 sizes, const char *pages, u32 *generation)
+measure (node_t *const *nodes, const u32 *flows, u32 sizes, const char *pages, u32 *generation, int kinds)
 {
   static double hit[3][2][2][ROUNDS], fresh[3][2][2][ROUNDS];
   for (u32 round = 0; round < ROUNDS; round++)
@@ -204,13 +228,15 @@ measure (node_t *const *nodes, const u32 *flows, u32 sizes, const char *pages, u
 	  {
 	    u8 proto = udp ? 17 : 6;
 	    u64 spent = 0;
-	    for (u32 v = 0; v < VECTORS; v++)
+	    for (u32 v = 0; v < VECTORS && kinds & KNOWN; v++)
 	      {
 		for (u32 i = 0; i < FP_VECTOR_MAX; i++)
 		  write_packet (i, six, proto, random32 () % flows[s], 0, random32 () & 1, FP_TCP_ACK);
-		spent += run_vector (nodes[s], FP_VECTOR_MAX);
+		spent += run_vector (nodes[s], FP_VECTOR_MAX, known_vector);
 	      }
 	    hit[s][six][udp][round] = (double) spent / (VECTORS * FP_VECTOR_MAX);
+	    if (!(kinds & FRESH))
+	      continue;
 	    ++*generation;
 	    fresh[s][six][udp][round] = (double) open_flows (nodes[s], six, proto, 0, NEW, *generation, 0) / NEW;
 	  }
@@ -218,44 +244,39 @@ measure (node_t *const *nodes, const u32 *flows, u32 sizes, const char *pages, u
     for (int six = 0; six < 2; six++)
       for (int udp = 0; udp < 2; udp++)
 	{
-	  print_row (pages, "known", flows[s], six, udp ? 17 : 6, hit[s][six][udp]);
-	  print_row (pages, "new", flows[s], six, udp ? 17 : 6, fresh[s][six][udp]);
+	  if (kinds & KNOWN)
+	    print_row (pages, "known", flows[s], six, udp ? 17 : 6, hit[s][six][udp]);
+	  if (kinds & FRESH)
+	    print_row (pages, "new", flows[s], six, udp ? 17 : 6, fresh[s][six][udp]);
 	}
 }
 
 int
 main (int argc, char **argv)
 {
-  static const u32 all[3] = { 1000, 65536, 1000000 };
-  u32 flows[3] = { all[0], all[1], all[2] }, sizes = 3, generation = 0;
+  u32 flows[3] = { 1000, 65536, 1000000 }, sizes = 3, generation = 0;
+  int kinds = KNOWN | FRESH, huge = argc == 1;
   node_t *nodes[3];
   if (argc > 1)
     {
       flows[0] = (u32) atoi (argv[1]);
       sizes = 1;
+      CHECK (flows[0], "%s: a number of flows", argv[1]);
     }
+  if (argc > 2)
+    kinds = strcmp (argv[2], "known") ? FRESH : KNOWN;
   for (u32 s = 0; s < sizes; s++)
     nodes[s] = open_node (flows[s]);
-  puts ("clocks per packet (time stamp counter)\npages  what     flows  kind       median      min     max");
-  measure (nodes, flows, sizes, "4KiB", &generation);
-  if (sizes > 1)
-    {
-      int collapsed = 1;
-      for (u32 s = 0; s < sizes; s++)
-	{
-	  u8 *base = (u8 *) (((uintptr_t) nodes[s]->region.base + 0x1fffff) & ~(uintptr_t) 0x1fffff);
-	  u64 size = (nodes[s]->region.size - (u64) (base - nodes[s]->region.base)) & ~0x1fffffull;
-	  if (nodes[s]->region.size < 0x400000)
-	    continue;
-	  if (madvise (base, size, MADV_COLLAPSE) != 0)
-	    {
-	      perror ("no 2 MiB pages here (madvise)");
-	      collapsed = 0;
-	    }
-	}
-      if (collapsed)
-	measure (nodes, flows, sizes, "2MiB", &generation);
-    }
+  puts ("Service kernel, clocks per packet (time stamp counter)\npages  what     flows  kind       median      min     max");
+  measure (nodes, flows, sizes, "4KiB", &generation, kinds);
+  for (u32 s = 0; s < sizes && huge; s++)
+    if (!fp_region_collapse (&nodes[s]->region))
+      {
+	printf ("2MiB   not measured: the kernel gives none for shared memory (%s)\n", strerror (errno));
+	huge = 0;
+      }
+  if (huge)
+    measure (nodes, flows, sizes, "2MiB", &generation, kinds);
   for (u32 s = 0; s < sizes; s++)
     node_free (nodes[s]);
   return 0;

@@ -20,6 +20,11 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define FP_HUGE_PAGE 0x200000ull
 
 typedef struct
 {
@@ -66,11 +71,35 @@ fp_region_fail (fp_region_report_t *rep, int error, const char *path, const char
 
 /* ---- the mapping ---- */
 
+/* Shared memory takes 2 MiB pages only where file offset and address agree modulo 2 MiB: a large region begins at such an address. */
+FP_INLINE void *
+fp_region_mmap (const fp_region_t *r)
+{
+  int flags = r->fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
+  if (r->size < FP_HUGE_PAGE)
+    return mmap (NULL, r->size, PROT_READ | PROT_WRITE, flags, r->fd, 0);
+  u8 *hole = mmap (NULL, r->size + FP_HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (hole == MAP_FAILED)
+    return MAP_FAILED;
+  u64 skip = -(uintptr_t) hole & (FP_HUGE_PAGE - 1);
+  u64 behind = (skip + r->size + FP_PAGE - 1) / FP_PAGE * FP_PAGE;
+  void *base = mmap (hole + skip, r->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, r->fd, 0);
+  if (skip)
+    munmap (hole, skip);
+  if (base == MAP_FAILED) /* hugetlbfs with larger pages, for one */
+    {
+      munmap (hole + skip, r->size + FP_HUGE_PAGE - skip);
+      return mmap (NULL, r->size, PROT_READ | PROT_WRITE, flags, r->fd, 0);
+    }
+  if (behind < r->size + FP_HUGE_PAGE)
+    munmap (hole + behind, r->size + FP_HUGE_PAGE - behind);
+  return base;
+}
+
 FP_INLINE int
 fp_region_map (fp_region_t *r, const char *path, fp_region_report_t *rep)
 {
-  int flags = r->fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
-  void *base = mmap (NULL, r->size, PROT_READ | PROT_WRITE, flags, r->fd, 0);
+  void *base = fp_region_mmap (r);
   if (base == MAP_FAILED)
     return fp_region_fail (rep, errno, path, "cannot be mapped; lower the capacities or give the process more memory");
   r->base = base;
@@ -79,6 +108,15 @@ fp_region_map (fp_region_t *r, const char *path, fp_region_report_t *rep)
   if (madvise (base, r->size, MADV_POPULATE_WRITE) && errno != EINVAL)
     return fp_region_fail (rep, errno, path, "not enough memory for the tables; lower the capacities or raise the memory limit");
   return 0;
+}
+
+/* Ask the kernel to put the region on 2 MiB pages, whatever its setting for shared memory (Linux 6.1). Bytes of the whole pages that lie on
+ * such pages now, or 0: it went on as it was. Reads and writes may go on meanwhile. */
+FP_INLINE u64
+fp_region_collapse (const fp_region_t *r)
+{
+  u64 whole = r->size & ~(FP_HUGE_PAGE - 1);
+  return whole && !madvise (r->base, whole, MADV_COLLAPSE) ? whole : 0;
 }
 
 /* Every byte of the file is there before it is mapped: what does not fit is an error here, not a SIGBUS later. */
