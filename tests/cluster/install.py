@@ -29,7 +29,8 @@ def helm(kubeconfig: Path, *words: str) -> str:
 def install(kubeconfig: Path, *settings: str) -> None:
     """Install the chart, or upgrade what is installed; ``settings`` are helm's --set values."""
     words = ["upgrade", "--install", RELEASE, str(REPOSITORY / "charts" / "vpp-operator")]
-    words += ["--namespace", NAMESPACE, "--create-namespace"]
+    # Without it an upgrade that names no values keeps those of the release before.
+    words += ["--namespace", NAMESPACE, "--create-namespace", "--reset-values"]
     for setting in settings:
         words += ["--set", setting]
     helm(kubeconfig, *words)

@@ -62,8 +62,8 @@ def test_node_by_node_and_back(environment: Environment, servers: list[str], fam
         return "vpp0 is there" if "vpp0" in place.run("ip", "-brief", "link") else ""
 
     # Back: the second node leaves the selection and gets kube-proxy again.
-    environment.kubectl("label", "node", first.name, f"{LABEL}=true")
-    install.install(environment.kubeconfig, r"nodeSelector.example\.com/takeover=true")
+    environment.kubectl("label", "node", first.name, f"{LABEL}=here")
+    install.install(environment.kubeconfig, r"nodeSelector.example\.com/takeover=here")
     until(lambda: "" if set(dataplanes(environment)) == {first.name} else f"{dataplanes(environment)}", 120)
     until(has_link, 120)
     environment.own.start_proxy(second.name)
@@ -73,7 +73,7 @@ def test_node_by_node_and_back(environment: Environment, servers: list[str], fam
 
     # And over again.
     environment.own.stop_proxy()
-    environment.kubectl("label", "node", second.name, f"{LABEL}=true")
+    environment.kubectl("label", "node", second.name, f"{LABEL}=here")
     install.wait_ready(environment.kubectl, 2)
     served_everywhere(environment, address, servers)
     assert has_link()
