@@ -1,0 +1,189 @@
+"""What is kept of the GTP-U objects: the fields that decide forwarding and acceptance."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from vpp_operator.api.gtpu_endpoint import ALL_NAMESPACES
+from vpp_operator.api.problem import Owner
+from vpp_operator.api.tuning import LabelSelector
+from vpp_operator.dataplane.records import DSCP_INNER, GtpuPayload, GtpuPsc
+
+__all__ = [
+    "ENDPOINT",
+    "SET",
+    "TUNNEL",
+    "Age",
+    "Carrier",
+    "Endpoint",
+    "IpAddress",
+    "IpNetwork",
+    "Tunnel",
+    "TunnelSet",
+]
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ENDPOINT: Final = "GtpuEndpoint"
+TUNNEL: Final = "GtpuTunnel"
+SET: Final = "GtpuTunnelSet"
+
+# Sorts after every RFC 3339 time: an object without one is the newest.
+_NEWEST: Final = "~"
+
+
+class Age(NamedTuple):
+    """Order of objects in a conflict: the smallest is the oldest and wins. Creation, then UID."""
+
+    created: str
+    uid: str
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A GtpuEndpoint. ``teid_count`` 0: any TEID. ``mtu`` in outer bytes, 0: the link's."""
+
+    name: str
+    address: IpAddress
+    pools: tuple[IpNetwork, ...]
+    namespaces: frozenset[str]
+    uid: str = ""
+    created: str = ""
+    generation: int = 0
+    floating: bool = False
+    node_selector: LabelSelector | None = None
+    teid_base: int = 0
+    teid_count: int = 0
+    echo_interval_ms: int = 60_000
+    t3_ms: int = 3000
+    n3: int = 3
+    mtu: int = 0
+    dscp: int = DSCP_INNER
+    entropy: bool = True
+
+    @property
+    def owner(self) -> Owner:
+        """The endpoint as the owner of records."""
+        return Owner(ENDPOINT, "", self.name)
+
+    @property
+    def age(self) -> Age:
+        """Its place in a conflict."""
+        return Age(self.created or _NEWEST, self.uid, self.owner)
+
+    def allows(self, namespace: str) -> bool:
+        """Whether tunnels of a namespace may end here."""
+        return namespace in self.namespaces or ALL_NAMESPACES in self.namespaces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """A GtpuTunnel. Ethernet: ``vlan`` and no prefixes; else prefixes and ``vlan`` 0."""
+
+    namespace: str
+    name: str
+    endpoint: str
+    remote: IpAddress
+    local_teid: int
+    remote_teid: int
+    uid: str = ""
+    created: str = ""
+    generation: int = 0
+    payload: GtpuPayload = GtpuPayload.IP
+    prefixes: tuple[IpNetwork, ...] = ()
+    vlan: int = 0
+    inner_vrf: int = 0
+    psc: GtpuPsc = GtpuPsc.NONE
+    qfi: int = 0
+    source_check: bool = True
+    end_marker: bool = True
+
+    @property
+    def owner(self) -> Owner:
+        """The tunnel as the owner of records."""
+        return Owner(TUNNEL, self.namespace, self.name)
+
+    @property
+    def age(self) -> Age:
+        """Its place in a conflict."""
+        return Age(self.created or _NEWEST, self.uid, self.owner)
+
+    @property
+    def count(self) -> int:
+        """Number of tunnels: one."""
+        return 1
+
+    @property
+    def peers(self) -> tuple[IpAddress, ...]:
+        """Addresses of the peers in use: one."""
+        return (self.remote,)
+
+    def spans(self) -> tuple[tuple[int, int, int], ...]:
+        """Return family (0: VLAN), first and last address, as numbers, of each prefix."""
+        if self.vlan:
+            return ((0, self.vlan, self.vlan),)
+        return tuple(
+            (net.version, int(net.network_address), int(net.broadcast_address)) for net in self.prefixes
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelSet:
+    """A GtpuTunnelSet: tunnel i has TEIDs ``local_teid + i`` and ``remote_teid + i``, peer
+    ``remotes[i % len]``, and of each of ``bases`` the prefix ``i * step`` further on."""
+
+    namespace: str
+    name: str
+    endpoint: str
+    count: int
+    local_teid: int
+    remote_teid: int
+    remotes: tuple[IpAddress, ...]
+    bases: tuple[IpNetwork, ...]
+    step: int = 1
+    uid: str = ""
+    created: str = ""
+    generation: int = 0
+    inner_vrf: int = 0
+    psc: GtpuPsc = GtpuPsc.NONE
+    qfi: int = 0
+    source_check: bool = True
+    end_marker: bool = True
+
+    @property
+    def owner(self) -> Owner:
+        """The set as the owner of records."""
+        return Owner(SET, self.namespace, self.name)
+
+    @property
+    def age(self) -> Age:
+        """Its place in a conflict."""
+        return Age(self.created or _NEWEST, self.uid, self.owner)
+
+    @property
+    def peers(self) -> tuple[IpAddress, ...]:
+        """Addresses of the peers in use."""
+        return self.remotes[: self.count]
+
+    @property
+    def payload(self) -> GtpuPayload:
+        """What the tunnels carry: IP."""
+        return GtpuPayload.IP
+
+    def spans(self) -> tuple[tuple[int, int, int], ...]:
+        """Return family, first and last address, as numbers, from the first tunnel's prefix to the last's."""
+        found = []
+        for base in self.bases:
+            first = int(base.network_address)
+            stride = self.step << (base.max_prefixlen - base.prefixlen)
+            last = int(base.broadcast_address) + (self.count - 1) * stride
+            found.append((base.version, first, last))
+        return tuple(found)
+
+
+Carrier = Tunnel | TunnelSet
+"""An object that tunnels come from."""
