@@ -210,8 +210,13 @@ def _family(f: Fields, c: Constants) -> Iterator[Chain]:
         )
         odd = "meta l4proto { tcp, udp, sctp } goto divert"
         yield Chain("odd6", None, (odd, "meta l4proto icmpv6 goto errors6") if fc.served else ())
+    services = f"{f.ip} daddr @services{n}"
+    if fc.services is None and fc.covers:
+        within = tuple(_either(f.dst, fc.covers, "", f"{services} notrack accept"))
+    else:
+        within = tuple(_either(f.dst, fc.services, services, "notrack accept"))
     steer = (
-        *_either(f.dst, fc.services, f"{f.ip} daddr @services{n}", "notrack accept"),
+        *within,
         f"{f.proto} 6 goto ports{n}",
         f"{f.proto} 17 goto ports{n}",
         others,

@@ -146,6 +146,9 @@ class FamilyConstants:
 
     served: bool = False
     services: tuple[IpNetwork, ...] | None = ()
+    covers: tuple[IpNetwork, ...] = ()
+    """Where the services are looked up: a few prefixes that hold all of them, compared before; empty: none
+    do so usefully."""
     pods: tuple[IpNetwork, ...] | None = ()
     snat: tuple[bytes, ...] | None = ()
     gtpu: bool = False
@@ -290,11 +293,30 @@ def _few(elements: Iterable[Any]) -> tuple[Any, ...] | None:
     return listed if len(listed) <= _IN_RULES else None
 
 
+def _covers(networks: frozenset[IpNetwork]) -> tuple[IpNetwork, ...]:
+    """Return at most six prefixes, of one length, that hold all networks of a family; none when only wide
+    ones would do."""
+    heads = [int(n.network_address) for n in networks]
+    one = next(iter(networks))
+    width, low, high = one.max_prefixlen, 0, min(n.prefixlen for n in networks)
+    while low < high:  # the longest with few different ones
+        middle = (low + high + 1) // 2
+        if len({head >> (width - middle) for head in heads}) <= _IN_RULES:
+            low = middle
+        else:
+            high = middle - 1
+    if low < 8:
+        return ()
+    heads = sorted({head >> (width - low) << (width - low) for head in heads})
+    return tuple(type(one)((head, low)) for head in heads)
+
+
 def _constants(spec: NodeSpec, sets: Mapping[str, frozenset[Element]]) -> Constants:
     def of(family: int) -> FamilyConstants:
         return FamilyConstants(
             family in spec.families(),
-            _few(sorted(sets[f"services{family}"], key=str)),
+            services := _few(sorted(sets[f"services{family}"], key=str)),
+            () if services is not None else _covers(cast(frozenset[IpNetwork], sets[f"services{family}"])),
             _few(sorted(sets[f"pods{family}"], key=str)),
             _few(sorted(sets[f"snat{family}"], key=str)),
             bool(sets[f"gtpu{family}"]),
