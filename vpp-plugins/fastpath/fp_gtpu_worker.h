@@ -19,7 +19,7 @@
 /* Where a received packet's tunnel was found last. `valid` says whether there is anything: no key is special. */
 typedef struct
 {
-  u8 source[16], destination[16]; /* outer; IPv4 in the first four bytes, rest zero */
+  u8 addresses[32]; /* outer source and destination as they lie in the packet: 8 or 32 bytes */
   u32 teid, vrf;
   u32 slot; /* FP_NONE: no such tunnel */
   u32 generation;

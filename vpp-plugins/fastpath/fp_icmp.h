@@ -20,6 +20,7 @@ enum fp_icmp_error
   FP_ICMP_PORT_UNREACHABLE,
   FP_ICMP_TIME_EXCEEDED,
   FP_ICMP_TOO_BIG,
+  FP_ICMP_HOST_UNREACHABLE,
 };
 
 /* Token bucket as one time stamp: the moment at which it would be full again. */
@@ -72,7 +73,7 @@ fp_icmp4_headers (u8 *h, u32 length, const u8 *source, enum fp_icmp_error e, u32
   fp_store16 (h + 10, (u16) ~fp_csum_fold (fp_csum_bytes (h, FP_IP4_HEADER, 0)));
 
   icmp[0] = e == FP_ICMP_TIME_EXCEEDED ? 11 : 3;
-  icmp[1] = e == FP_ICMP_TIME_EXCEEDED ? 0 : e == FP_ICMP_TOO_BIG ? 4 : 3;
+  icmp[1] = e == FP_ICMP_TIME_EXCEEDED ? 0 : e == FP_ICMP_TOO_BIG ? 4 : e == FP_ICMP_HOST_UNREACHABLE ? 1 : 3;
   if (e == FP_ICMP_TOO_BIG)
     fp_store16 (icmp + 6, fp_net16 (mtu > 65535 ? 65535 : (u16) mtu));
   fp_store16 (icmp + 2, (u16) ~fp_csum_fold (fp_csum_bytes (icmp, length - FP_IP4_HEADER, 0)));
@@ -95,7 +96,7 @@ fp_icmp6_headers (u8 *h, u32 length, const u8 *source, enum fp_icmp_error e, u32
   memcpy (h + 24, original + 8, 16);
 
   icmp[0] = e == FP_ICMP_TIME_EXCEEDED ? 3 : e == FP_ICMP_TOO_BIG ? 2 : 1;
-  icmp[1] = e == FP_ICMP_PORT_UNREACHABLE ? 4 : 0;
+  icmp[1] = e == FP_ICMP_PORT_UNREACHABLE ? 4 : e == FP_ICMP_HOST_UNREACHABLE ? 3 : 0;
   if (e == FP_ICMP_TOO_BIG)
     fp_store32 (icmp + 4, fp_net32 (mtu));
   sum = fp_csum_pseudo (h + 8, 32, FP_PROTO_ICMP6, l4);
