@@ -139,7 +139,8 @@ class Engine:
             self.seen.append(packet)
             reply = self._translate(packet.copy())
             if reply is not None:
-                head = bytes.fromhex("027670700001027670700002") + frame[12:14]
+                kind = 0x86DD if isinstance(reply, IPv6) else 0x0800
+                head = bytes.fromhex("027670700001027670700002") + kind.to_bytes(2, "big")
                 with contextlib.suppress(OSError):
                     self._socket.send(head + bytes(reply))
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.contract.node_gtpu_lab import GtpuLab
 from tests.contract.node_lab import NODE, OUTSIDE, EchoServer, Lab, client, inside, sh, unique_prefix
 
 from vpp_operator.node import NodeNetwork, NodeNetworkError, NodeSpec
@@ -21,6 +22,7 @@ PING = ("ping", "-n", "-i", "0.05", "-W", "1")
 SNAPSHOT = """
 ip rule; ip -6 rule
 ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'
+ip neigh show proxy; ip -6 neigh show proxy
 ip -br link | cut -d' ' -f1
 nft -s list ruleset 2>/dev/null
 sysctl -a 2>/dev/null | grep -E 'ipv[46].conf.eth0|ip_forward'
@@ -29,7 +31,8 @@ sysctl -a 2>/dev/null | grep -E 'ipv[46].conf.eth0|ip_forward'
 
 @pytest.fixture
 def lab(tmp_path) -> Iterator[Lab]:
-    with Lab(f"{unique_prefix()}k", tmp_path / "journal.json") as made:
+    """A node that is to take in all there is, GTP-U addresses and pools too."""
+    with GtpuLab(f"{unique_prefix()}k", tmp_path / "journal.json") as made:
         made.masquerade()
         yield made
 

@@ -27,20 +27,52 @@ __all__ = ["announce", "announcement", "change_proxy", "proxy_nd_is_on", "read_g
 
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NTF_PROXY = 8
+_RTM_GETNEIGH = 30
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NDA_DST, _NDA_PROTOCOL = 1, 12
 _MAIN = 254
 _UNICAST = 1
 _BROADCAST = b"\xff" * 6
 _ALL_NODES = bytes.fromhex("333300000001")
 
 
+def _dump_proxies(family: int) -> Iterator[tuple[int, dict[int, bytes]]]:
+    """Yield interface index and attributes of the proxy entries (RTM_GETNEIGH; pyroute2 cannot ask for
+    them)."""
+    body = struct.pack("=BxxxiHBB", int(_AF[family]), 0, 0, _NTF_PROXY, 0)
+    flags = 1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.settimeout(5)
+        netlink.bind((0, 0))
+        netlink.send(struct.pack("=IHHII", 16 + len(body), _RTM_GETNEIGH, flags, 1, 0) + body)
+        while True:
+            data = netlink.recv(1 << 20)
+            while data:
+                length, kind = struct.unpack_from("=IH", data)
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:
+                    raise NetlinkError(-struct.unpack_from("=i", data, 16)[0])
+                index, _, entry_flags = struct.unpack_from("=iHB", data, 20)
+                if entry_flags & _NTF_PROXY:
+                    yield index, dict(_attributes(data[28:length]))
+                data = data[(length + 3) & ~3 :]
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        yield kind, data[4:length]
+        data = data[(max(length, 4) + 3) & ~3 :]
+
+
 def read_proxies(ip: IPRoute) -> Iterator[Proxy]:
     """Yield our proxy entries."""
     names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in ip.get_links()}
-    for family, af in _AF.items():
-        for entry in ip.neigh("dump", family=af, flags=_NTF_PROXY):
-            if entry.get_attr("NDA_PROTOCOL") == OWNER and entry["flags"] & _NTF_PROXY:
-                name = names.get(entry["ifindex"], "")
-                yield Proxy(family, str(entry.get_attr("NDA_DST")), name)
+    for family in _AF:
+        for index, attributes in _dump_proxies(family):
+            if attributes.get(_NDA_PROTOCOL) == bytes([OWNER]):
+                yield Proxy(family, str(ipaddress.ip_address(attributes[_NDA_DST])), names.get(index, ""))
 
 
 def change_proxy(ip: IPRoute, verb: str, proxy: Proxy) -> None:

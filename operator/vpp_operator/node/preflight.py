@@ -4,6 +4,7 @@ missing tool."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import json
 import os
@@ -19,12 +20,13 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from vpp_operator.node import hostsettings
+from vpp_operator.node import hostsettings, neighbours
+from vpp_operator.node.gtpu import accept, listener_findings
 from vpp_operator.node.hostsettings import format_ports
 from vpp_operator.node.ruleset import FAMILY, TABLE
-from vpp_operator.node.spec import DEFAULT_SNAT_RANGES, Finding, IpNetwork, NodeSpec
+from vpp_operator.node.spec import DEFAULT_SNAT_RANGES, Finding, IpAddress, IpNetwork, NodeSpec
 
-__all__ = ["attach_mode", "check", "findings_from_ruleset", "listeners", "main"]
+__all__ = ["attach_mode", "check", "findings_from_ruleset", "listeners", "main", "udp_listeners"]
 
 RESULT = Path("/run/vpp-operator/preflight.json")
 _PROC = Path("/proc/thread-self")
@@ -204,6 +206,32 @@ def _ports(spec: NodeSpec | None) -> Iterator[Finding]:
         yield Finding("Degraded", "PreflightFailed", message, "leave these ports out of sourcePorts.ranges")
 
 
+def udp_listeners(text: str) -> Iterator[tuple[IpAddress, int]]:
+    """Yield address and port of the sockets in the text of /proc/net/udp or udp6 that wait for anybody.
+    Pure."""
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == _LISTENING["udp"] and fields[2].endswith(":0000"):
+            address, _, port = fields[1].partition(":")
+            # The kernel writes an address as words of the machine's byte order.
+            words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+            raw = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+            yield ipaddress.ip_address(raw), int(port, 16)
+
+
+def _gtpu(spec: NodeSpec | None) -> Iterator[Finding]:
+    if spec is None or not (spec.gtpu or spec.ue_pools):
+        return
+    with IPRoute() as ip:
+        accepted = accept(spec, neighbours.read_ground(ip))
+    found: list[tuple[IpAddress, int]] = []
+    for name in ("udp", "udp6"):
+        with contextlib.suppress(OSError):
+            found += udp_listeners((_PROC / "net" / name).read_text())
+    yield from accepted.refused
+    yield from listener_findings(accepted, found, neighbours.proxy_nd_is_on())
+
+
 def _mtu(spec: NodeSpec | None) -> Iterator[Finding]:
     with IPRoute() as ip:
         mtus = {
@@ -267,6 +295,7 @@ _CHECKS: tuple[Callable[[NodeSpec | None], Iterator[Finding]], ...] = (
     _ports,
     _mtu,
     _bridge,
+    _gtpu,
 )
 
 
