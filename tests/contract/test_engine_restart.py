@@ -1,0 +1,171 @@
+"""1,000 TCP connections under load while the engine is killed 100 times at random moments, some of them while
+it is still attaching: every connection goes on at its own endpoint and every byte arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import socket
+import time
+from dataclasses import dataclass, field
+
+from tests.contract.conftest import needs_root
+from tests.contract.engine_lab import Namespace
+from tests.contract.engine_node import Node, listen, node_with_pods
+from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_services import V4, V6, Addresses, Service, difference, settings
+
+from vpp_operator.dataplane.records import Protocol
+
+FLOWS = 1000
+KILLS = 100
+PAUSE = (0.1, 0.7)
+"""Seconds that a running engine is left alone; flows send a block about as often."""
+
+
+@dataclass
+class Flow:
+    """One connection: what it sent, what came back, where it ended."""
+
+    number: int
+    family: int
+    sent: hashlib._Hash = field(default_factory=hashlib.sha256)
+    echoed: hashlib._Hash = field(default_factory=hashlib.sha256)
+    blocks: int = 0
+    home: int = -1
+
+    async def run(self, raw: socket.socket, address: str, stop: asyncio.Event) -> None:
+        """Connect, send blocks and read them back until told to stop, then compare the server's account."""
+        noise = random.Random(self.number)
+        await asyncio.get_running_loop().sock_connect(raw, (address, 80))
+        reader, writer = await asyncio.open_connection(sock=raw)
+        self.home = (await reader.readexactly(1))[0]
+        while not stop.is_set():
+            block = noise.randbytes(noise.randrange(1, 3000))
+            self.sent.update(block)
+            writer.write(block)
+            self.echoed.update(await reader.readexactly(len(block)))
+            self.blocks += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), noise.uniform(*PAUSE))
+        writer.write_eof()
+        account = await reader.readexactly(33)
+        assert account == bytes([self.home]) + self.sent.digest(), (
+            f"flow {self.number}: the server read something else"
+        )
+        assert self.echoed.digest() == self.sent.digest(), f"flow {self.number}: other bytes came back"
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    """Say which endpoint this is, send everything back, at the end the endpoint and the SHA-256 of it all."""
+    state = hashlib.sha256()
+    with contextlib.suppress(ConnectionError):
+        writer.write(bytes([number]))
+        while part := await reader.read(65536):
+            state.update(part)
+            writer.write(part)
+        writer.write(bytes([number]) + state.digest())
+        writer.close()
+        await writer.wait_closed()
+
+
+async def start_servers(namespace: Namespace, a: Addresses) -> list[asyncio.Server]:
+    """One server for each endpoint."""
+
+    def handler(number: int):  # type: ignore[no-untyped-def]
+        return lambda reader, writer: serve(reader, writer, number)
+
+    return [
+        await asyncio.start_server(handler(number), sock=listen(namespace, address, 8080), backlog=FLOWS)
+        for number, address in enumerate(a.endpoints)
+    ]
+
+
+async def progress(flows: list[Flow], tasks: list[asyncio.Task[None]], before: list[int]) -> None:
+    """Wait until every flow has got more blocks back than before."""
+    end = time.monotonic() + 60
+    while behind := [f for f, count in zip(flows, before, strict=True) if f.blocks <= count]:
+        for task in tasks:
+            if task.done():
+                task.result()
+        assert time.monotonic() < end, f"{len(behind)} flows stand still: {behind[:5]}"
+        await asyncio.sleep(0.1)
+
+
+async def created_sessions(engine: EmbeddedEngine) -> int:
+    """Sessions that this process made: none, as long as all flows are those of before."""
+    async with engine.dataplane() as dataplane:
+        return (await dataplane.stats()).counters["sessionsCreated"]
+
+
+async def kill_and_start(engine: EmbeddedEngine, noise: random.Random) -> int:
+    """Kill it once, or several times if it is killed before it is ready; return how often."""
+    kills = 1
+    await asyncio.to_thread(engine.kill)
+    while noise.random() < 0.3:
+        engine.launch()
+        await asyncio.sleep(noise.uniform(0, 0.03))
+        await asyncio.to_thread(engine.kill)
+        kills += 1
+    await asyncio.to_thread(engine.start)
+    info = await asyncio.to_thread(engine.check)
+    assert info is not None and info["attached"], engine.log()[-2000:]
+    assert info["keptSessions"] == FLOWS, info
+    return kills
+
+
+async def endure(engine: EmbeddedEngine, pods: Node) -> list[Flow]:
+    """Open the flows, kill the engine under them, end them in order."""
+    noise = random.Random(time.time_ns())
+    services = [
+        Service("web", a.family, Protocol.TCP, 80, tuple((e, 8080) for e in a.endpoints), vip=a.vip)
+        for a in (V4, V6)
+    ]
+    async with engine.dataplane() as dataplane:
+        records = settings() + [record for service in services for record in service.records()]
+        assert await dataplane.apply(difference([], records)) == []
+    stop = asyncio.Event()
+    flows, tasks = [], []
+    for number in range(FLOWS):
+        a = (V4, V6)[number % 2]
+        raw = pods.client.socket(socket.AF_INET if a is V4 else socket.AF_INET6, socket.SOCK_STREAM)
+        raw.setblocking(False)
+        flows.append(Flow(number, a.family))
+        tasks.append(asyncio.create_task(flows[-1].run(raw, a.vip, stop)))
+        if number % 50 == 49:
+            await asyncio.sleep(0.05)
+    await progress(flows, tasks, [0] * FLOWS)
+    assert await created_sessions(engine) == FLOWS
+    kills = 0
+    while kills < KILLS:
+        kills += await kill_and_start(engine, noise)
+        await asyncio.sleep(noise.uniform(*PAUSE))
+        assert await created_sessions(engine) == 0, f"after {kills} kills"
+    await progress(flows, tasks, [flow.blocks for flow in flows])
+    stop.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*tasks)
+    return flows
+
+
+async def test_every_flow_goes_on_whatever_the_moment_of_the_kill() -> None:
+    needs_root()
+    with (
+        node_with_pods() as pods,
+        embedded_engine(pods.host, workers=2, capacity={"sessions": 4096}) as engine,
+    ):
+        engine.start()
+        servers = [server for a in (V4, V6) for server in await start_servers(pods.servers, a)]
+        try:
+            flows = await endure(engine, pods)
+        finally:
+            for server in servers:
+                server.close()
+        for family in (4, 6):
+            homes = {flow.home for flow in flows if flow.family == family}
+            assert homes == {0, 1, 2, 3}
+        assert sum(flow.blocks for flow in flows) > 10 * FLOWS
