@@ -6,7 +6,7 @@
 #include "fixture.h"
 
 #ifndef FLOWS
-#define FLOWS 20000
+#define FLOWS 100000
 #endif
 #define VECTOR 64
 
