@@ -23,8 +23,10 @@ from vpp_operator.api.dataplane import (
     DataplaneSpec,
     DataplaneStatus,
     DropCount,
+    GtpuInEffect,
     ProgrammedCount,
     Rates,
+    SwitchState,
     SyncedKind,
     Throughput,
     TuningInEffect,
@@ -271,7 +273,9 @@ STATUS = DataplaneStatus(
     clocks_per_packet=ClocksPerPacket(service=50, gtpu_decap=45, gtpu_encap=46),
     drops=(DropCount(reason="no-endpoint", packets=7),),
     synced=(SyncedKind(kind="Service", resource_version="4711"),),
-    tuning=TuningInEffect(gtpu=ResolvedGtpu(), pending_restart=("runtime.workers",), host=()),
+    tuning=TuningInEffect(
+        gtpu=GtpuInEffect(lookup_cache=SwitchState.ON), pending_restart=("runtime.workers",), host=()
+    ),
     problem_count=70,
     problems=tuple(
         DataplaneProblem(

@@ -159,6 +159,8 @@ def test_the_source_is_ready_when_every_fact_is_known() -> None:
     source.service_cidrs_known()
     assert source.missing() == "the node's own addresses"
     source.set_addresses(frozenset())
+    assert source.missing() == "the UE pools of the GtpuEndpoints"
+    source.set_ue_pools(frozenset())
     assert source.ready()
 
 

@@ -9,16 +9,20 @@ import ipaddress
 import os
 import signal
 import sys
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
+import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from vpp_operator.agent.enginesettings import pending_restart, write_settings
+from vpp_operator.agent.enginesettings import pending_restart, switches_value, write_settings
 from vpp_operator.agent.facts import NodeObject, decode_node, decode_service_cidrs
+from vpp_operator.agent.floating import FloatingEndpoints
+from vpp_operator.agent.gtpusource import GtpuSink, GtpuSource, tunnel_key
 from vpp_operator.agent.health import health_app, metrics_app, serve
 from vpp_operator.agent.interfaces import AddressWatch, listening_ports, own_addresses
 from vpp_operator.agent.loop import Loop, LoopTimes
@@ -28,14 +32,19 @@ from vpp_operator.agent.reporter import Reporter
 from vpp_operator.agent.servers import ServerMemory, decode_kubernetes_slice
 from vpp_operator.agent.settings import Settings, SettingsError, parse_settings
 from vpp_operator.agent.sinks import ObjectSink, ServiceSink, SliceSink, matches
-from vpp_operator.agent.sources import ServiceSource
+from vpp_operator.agent.sources import ServiceSource, Source
 from vpp_operator.agent.status import Knowledge, refusal_problems
 from vpp_operator.agent.steering import Network, NodeSteering
 from vpp_operator.api.base import API_VERSION
 from vpp_operator.api.conditions import Reason
 from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec
 from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
-from vpp_operator.kube import Access, AccessError, ApiAccess
+from vpp_operator.dataplane.records import Table
+from vpp_operator.gtpu.decode import decode_endpoint, decode_set, decode_tunnel
+from vpp_operator.gtpu.model import ENDPOINT, SET, TUNNEL, IpAddress
+from vpp_operator.gtpu.table import GtpuTable
+from vpp_operator.gtpu.table import Options as GtpuOptions
+from vpp_operator.kube import Access, AccessError, ApiAccess, ApiError
 from vpp_operator.node.spec import Finding, NodeSpec
 from vpp_operator.services.compute import Options
 from vpp_operator.services.decode import decode_service, decode_slice
@@ -51,6 +60,9 @@ PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 CHECK_SECONDS = 60.0
 STUCK_SECONDS = 120.0
+ENGINE_GRACE_SECONDS = 20.0
+"""An engine may be away for this long before Floating endpoints move to another node."""
+LEAVE_SECONDS = 12.0
 
 
 class NodeChecks(Protocol):
@@ -87,6 +99,7 @@ class Agent:
         self._undone = False
         self._findings: list[Finding] = []
         self._attach_mode: AttachMode | None = None
+        self._connected_at = time.monotonic()
         self._object_error = ""
         self._memory = ServerMemory(access.servers, settings.state_dir / "api-servers")
         options = Options(
@@ -102,14 +115,26 @@ class Agent:
             self._facts_changed,
         )
         self.services = ServiceSource(self._table, self.node.set_node_ports)
+        self.gtpu = GtpuSource(
+            GtpuTable(GtpuOptions()),
+            self.node.known,
+            changed=lambda: self.loop.wake(),
+            steering_changed=self._gtpu_changed,
+            endpoints_changed=self._endpoints_changed,
+        )
         self.steering = (
-            NodeSteering(network, lambda: self.node.facts, on_change=self._condition_changed)
+            NodeSteering(
+                network,
+                lambda: self.node.facts,
+                gtpu=self.gtpu.addresses,
+                on_change=self._condition_changed,
+            )
             if network is not None
             else None
         )
         self.loop = Loop(
             dataplane,
-            [self.node, self.services],
+            [self.node, self.services, self.gtpu],
             self.steering,
             times=LoopTimes(audit=settings.audit_seconds),
             on_change=self._condition_changed,
@@ -118,6 +143,17 @@ class Agent:
         # Nothing is changed before it is known whether the Dataplane is paused and the node selected.
         self.loop.pause(True)
         self.api = ApiAccess(access, user_agent=f"vpp-operator-agent/{_version()}")
+        self.floating = FloatingEndpoints(
+            self.api,
+            access.namespace,
+            settings.node_name,
+            settings.run_dir / "floating.json",
+            held=self.gtpu.set_held,
+            withdraw=self._withdraw,
+            may_take=self._may_take,
+            may_keep=self._may_keep,
+            times=settings.lease_times,
+        )
         self.reporter = Reporter(
             self.api, settings.node_name, self.knowledge, may_take_back=lambda: not self.not_ready()
         )
@@ -128,9 +164,43 @@ class Agent:
         self.reporter.condition_changed()
 
     def _facts_changed(self) -> None:
+        self.gtpu.refresh()
         if self.steering is not None:
             self.steering.facts_changed()
         self.loop.wake()
+
+    def _endpoints_changed(self) -> None:
+        self.floating.set_endpoints(self.gtpu.floating(), self.gtpu.listed(ENDPOINT))
+
+    async def _withdraw(self, addresses: Collection[IpAddress]) -> None:
+        if self.steering is not None:
+            await self.steering.withdraw(addresses)
+
+    def _may_take(self) -> bool:
+        """Whether this node could serve a Floating endpoint."""
+        facts = self.node.known()
+        return (
+            self._may_keep()
+            and not self._spec.paused
+            and facts is not None
+            and not facts.node.leaving
+            and self.loop.settled_once
+            and self.loop.connected()
+            and (self.steering is None or (self.steering.applied and not self.steering.error))
+        )
+
+    def _may_keep(self) -> bool:
+        """Whether this node may go on serving what it has; a restart of the engine is no reason not to."""
+        now = asyncio.get_running_loop().time()
+        if self.loop.connected():
+            self._connected_at = now
+        return self._selected and now - self._connected_at < ENGINE_GRACE_SECONDS
+
+    def _gtpu_changed(self) -> None:
+        self.node.set_ue_pools(self.gtpu.pools())
+        if self.steering is not None:
+            self.steering.facts_changed()
+        self._condition_changed()
 
     def _node_changed(self, _: str, node: NodeObject | None) -> None:
         if node is None:
@@ -152,6 +222,7 @@ class Agent:
         self._object_error = ""
         self._spec = dataplane.spec if dataplane is not None else DataplaneSpec()
         self.node.set_fallback_pod_cidrs(_networks(self._spec.pod_cidrs))
+        self.node.set_gtpu_switches(switches_value(self._spec.tuning.gtpu))
         if dataplane is not None:
             self._write_engine_settings(dataplane)
         self._set_pause()
@@ -205,7 +276,7 @@ class Agent:
         return ""
 
     def _waiting_for(self) -> str:
-        missing = [f"{kind}s" for kind in self.services.missing()]
+        missing = [f"{kind}s" for kind in self.services.missing()] + self.gtpu.missing()
         if self.node.missing():
             missing.append(self.node.missing())
         return " and ".join(missing)
@@ -213,9 +284,10 @@ class Agent:
     def knowledge(self) -> Knowledge:
         """Return what the status is made of."""
         loop, info = self.loop, self.loop.info
-        unsettled = [entry for entry in loop.unsettled() if entry[2]]
-        owners = {table: source for source in (self.node, self.services) for table in source.tables}
-        refused = [(owners[table].owner_of(table, key), table, code) for table, key, code in unsettled]
+        refusals = list(loop.refused())
+        sources: tuple[Source, ...] = (self.node, self.services, self.gtpu)
+        owners = {table: source for source in sources for table in source.tables}
+        refused = [(owners[table].owner_of(table, key), table, code) for table, key, code in refusals]
         impaired = self.services.impaired() | {
             o for o, _, _ in refused if o is not None and o.kind == "Service"
         }
@@ -241,7 +313,9 @@ class Agent:
             findings=findings,
             services_total=self.services.total(),
             services_impaired=len(impaired),
-            problems=[*self.node.problems(), *self.services.problems(), *refusal_problems(refused)],
+            tunnels_total=self.gtpu.total(),
+            tunnels_missing=self._tunnels_missing(refusals),
+            problems=[p for source in sources for p in source.problems()] + refusal_problems(refused),
             refused=Counter((table, code) for _, table, code in refused),
             versions=loop.versions(),
             changes=sum(w.figures.changes for kind, w in self.watches.items() if kind != "Dataplane"),
@@ -252,6 +326,18 @@ class Agent:
                 else ()
             ),
         )
+
+    def _tunnels_missing(self, refusals: Iterable[tuple[Table, bytes, int]]) -> int:
+        refused: set[bytes] = set()
+        for table, key, _ in refusals:
+            if table is Table.GTPU_TUNNEL:
+                refused.add(key)
+            elif table is Table.GTPU_UE:
+                refused.add(tunnel_key(self.loop.desired_record(table, key)))
+        loop = self.loop
+        unmade = self.gtpu.total() - loop.desired_count(Table.GTPU_TUNNEL)
+        waiting = max(loop.waiting_in(Table.GTPU_TUNNEL), loop.waiting_in(Table.GTPU_UE))
+        return max(0, unmade) + waiting + len(refused)
 
     def _pod_range_findings(self) -> list[Finding]:
         families = self.node.facts.families_without_pods() if self.node.ready() else ()
@@ -285,7 +371,19 @@ class Agent:
             if code == 404:
                 self._dataplane_known()
 
-        self.watches = {
+        for kind, plural, decode in (
+            (ENDPOINT, "gtpuendpoints", decode_endpoint),
+            (TUNNEL, "gtputunnels", decode_tunnel),
+            (SET, "gtputunnelsets", decode_set),
+        ):
+            self.watches[kind] = Watch(
+                self.api,
+                WatchTarget(f"/apis/{API_VERSION}/{plural}"),
+                decode,
+                GtpuSink(kind, self.gtpu, wake),
+                on_refused=lambda code, kind=kind: self.gtpu.refused(kind, code),  # type: ignore[misc]
+            )
+        self.watches |= {
             "Service": Watch(
                 self.api,
                 WatchTarget("/api/v1/services", selector, "spec.clusterIP!=None"),
@@ -357,10 +455,30 @@ class Agent:
                     tasks.create_task(watch.run(), name=f"watch {kind}")
                 tasks.create_task(self.loop.run(), name="loop")
                 tasks.create_task(self.reporter.run(), name="reporter")
+                tasks.create_task(self.floating.run(), name="floating")
                 tasks.create_task(self._freeze_when_settled(), name="freeze")
                 tasks.create_task(self._follow_addresses(addresses), name="addresses")
                 tasks.create_task(_every(CHECK_SECONDS, self._check_node), name="checks")
                 tasks.create_task(_every(2.0, self._undo_if_deselected), name="undo")
+
+    async def leave(self) -> None:
+        """Before the process ends: give Floating endpoints to other nodes if this one is about to go.
+
+        A restart or an upgrade of the agent moves nothing.
+        """
+        facts = self.node.known()
+        leaving = facts is not None and facts.node.leaving
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                if not leaving:
+                    # The drain may be younger than what the watch has brought.
+                    node = await self.api.read(f"/api/v1/nodes/{self.settings.node_name}")
+                    leaving = decode_node(node).leaving
+                if leaving:
+                    released = await self.floating.release_all()
+                    _log.info("Floating endpoints given up: the node is going", complete=released)
+        except (ApiError, aiohttp.ClientError, OSError, TimeoutError, ValueError, RuntimeError) as error:
+            _log.warning("Floating endpoints not given up", error=f"{type(error).__name__}: {error}")
 
     async def _follow_addresses(self, changed: asyncio.Event) -> None:
         while True:
@@ -423,8 +541,16 @@ def _version() -> str:
 
 async def _run_until_signal(agent: Agent) -> None:
     running = asyncio.create_task(agent.run())
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        stopped.cancel()
+        return running.result()
+    await agent.leave()
+    running.cancel()
     try:
         await running
     except asyncio.CancelledError:
@@ -452,7 +578,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         settings,
         access,
         EmbeddedDataplane(settings.socket),
-        network,
+        network,  # type: ignore[arg-type]  # withdraw follows
         PreflightChecks(beside_other_proxy=settings.proxy_name is not None) if settings.steering else None,
     )
     asyncio.run(_run_until_signal(agent))

@@ -49,6 +49,8 @@ class NodeObject:
     internal_ips: tuple[IpAddress, ...] = ()
     pod_cidrs: tuple[IpNetwork, ...] = ()
     labels: Mapping[str, str] | None = None
+    leaving: bool = False
+    """The node is about to go: cordoned (as a drain does first), being deleted or shut down."""
 
 
 def _networks(texts: Iterable[Any], field: str) -> tuple[IpNetwork, ...]:
@@ -77,6 +79,18 @@ def decode_node(obj: Mapping[str, Any]) -> NodeObject:
         tuple(addresses),
         _networks(cidrs, "spec.podCIDRs"),
         dict(meta.get("labels") or {}),
+        _leaving(obj),
+    )
+
+
+def _leaving(obj: Mapping[str, Any]) -> bool:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    if spec.get("unschedulable") or (obj.get("metadata") or {}).get("deletionTimestamp"):
+        return True
+    # The kubelet's words when the machine shuts down (graceful node shutdown).
+    return any(
+        c.get("type") == "Ready" and c.get("status") != "True" and "shutting down" in c.get("message", "")
+        for c in status.get("conditions") or ()
     )
 
 

@@ -197,6 +197,26 @@ class Loop:
         """Number of records that a table should hold."""
         return len(self._state.desired[table])
 
+    def refused(self) -> Iterable[tuple[Table, bytes, int]]:
+        """Return the records that the engine refuses: table, key, negative errno."""
+        for (table, key), entry in self._retries.items():
+            yield table, key, entry.code
+
+    def waiting_in(self, table: Table) -> int:
+        """Number of records of a table that wait to be applied."""
+        return len(self._state.dirty[table])
+
+    def desired_record(self, table: Table, key: bytes) -> bytes | None:
+        """Return a wanted record."""
+        return self._state.desired[table].get(key)
+
+    def is_programmed(self, table: Table, key: bytes) -> bool:
+        """Whether the engine holds a record of this key, and nothing about it waits or was refused."""
+        state = self._state
+        return (
+            key in state.actual[table] and key not in state.dirty[table] and (table, key) not in self._retries
+        )
+
     def unsettled(self) -> Iterable[tuple[Table, bytes, int]]:
         """Return the records that are not as desired: table, key, the engine's refusal (0: waiting)."""
         for (table, key), entry in self._retries.items():

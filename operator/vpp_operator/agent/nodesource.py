@@ -44,7 +44,7 @@ class NodeSource:
         self._fallback_pod_cidrs: tuple[IpNetwork, ...] = ()
         self._masquerade_all = False
         self._gtpu_switches: int | None = None
-        self._ue_pools: frozenset[IpNetwork] = frozenset()
+        self._ue_pools: frozenset[IpNetwork] | None = None
         self._cidrs: dict[str, tuple[IpNetwork, ...]] = {}
         self._cidrs_known = bool(service_cidrs)
         self._addresses: frozenset[IpAddress] | None = None
@@ -154,7 +154,7 @@ class NodeSource:
             snat_ranges=snat_ranges(self._ranges, self._taken),
             masquerade_all=self._masquerade_all,
             gtpu_switches=self._gtpu_switches,
-            ue_pools=self._ue_pools,
+            ue_pools=self._ue_pools or frozenset(),
         )
         self._changed()
 
@@ -162,6 +162,11 @@ class NodeSource:
     def labels(self) -> Mapping[str, str] | None:
         """Labels of the Node; None: not known yet."""
         return self._node.labels if self._node is not None else None
+
+    def known(self) -> NodeFacts | None:
+        """Return the facts once the Node and its addresses are known."""
+        known = self._node is not None and self._addresses is not None and self.facts.addresses()
+        return self.facts if known else None
 
     def missing(self) -> str:
         """Say what is still waited for; empty: nothing."""
@@ -171,7 +176,9 @@ class NodeSource:
             return f"an InternalIP in the status of Node {self._node_name}"
         if not self._cidrs_known:
             return "the cluster's ServiceCIDRs"
-        return "" if self._addresses is not None else "the node's own addresses"
+        if self._addresses is None:
+            return "the node's own addresses"
+        return "the UE pools of the GtpuEndpoints" if self._ue_pools is None else ""
 
     # ---------------------------------------------------------------------------------------------- source
 

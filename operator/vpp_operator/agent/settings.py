@@ -6,12 +6,13 @@ import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
 from vpp_operator.agent.facts import PortRange, parse_networks, parse_port_ranges
+from vpp_operator.agent.lease import LeaseTimes
 from vpp_operator.node.spec import DEFAULT_SNAT_RANGES, IpNetwork
 
 __all__ = ["Bind", "Settings", "SettingsError", "parse_bind", "parse_settings"]
@@ -53,6 +54,7 @@ class Settings:
     source_ports: tuple[PortRange, ...] = DEFAULT_SNAT_RANGES
     steering: bool = True
     audit_seconds: float = 180.0
+    lease_times: LeaseTimes = field(default_factory=LeaseTimes)
 
 
 def parse_bind(text: str, setting: str) -> Bind:

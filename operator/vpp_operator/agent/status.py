@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from vpp_operator.agent.enginesettings import switches_in_effect
 from vpp_operator.api.conditions import (
     Condition,
     ConditionStatus,
@@ -28,6 +29,7 @@ from vpp_operator.api.dataplane import (
     DataplaneProblem,
     DataplaneStatus,
     DropCount,
+    FiguresServer,
     ProgrammedCount,
     Rates,
     SyncedKind,
@@ -47,6 +49,10 @@ _CAPACITY_FIELD = {
     Table.SERVICE: "services",
     Table.FRONTEND: "frontends",
     Table.ENDPOINT: "endpoints",
+    Table.GTPU_ENDPOINT: "gtpuEndpoints",
+    Table.GTPU_PEER: "gtpuPeers",
+    Table.GTPU_TUNNEL: "tunnels",
+    Table.GTPU_UE: "tunnels",
     Table.PREFIX: "prefixes",
     Table.CONFIG: "settings",
 }
@@ -84,6 +90,11 @@ class Knowledge:
     steering_error: str = ""
     findings: Sequence[Finding] = ()
     services_total: int = 0
+    tunnels_total: int = 0
+    """GTP-U tunnels that this node should have."""
+    tunnels_missing: int = 0
+    """Tunnels of these that are not, or not fully, programmed."""
+    figures: FiguresServer | None = None
     services_impaired: int = 0
     """Services of these that have a problem, their slices' problems included."""
     problems: Sequence[Problem] = ()
@@ -357,7 +368,7 @@ def build_status(k: Knowledge, before: Iterable[Condition], now: datetime) -> Da
         attach_mode=k.attach_mode,
         workers=info.workers if info else None,
         services=ProgrammedCount.of(programmed, k.services_total),
-        tunnels=ProgrammedCount.of(0, 0),
+        tunnels=ProgrammedCount.of(max(0, k.tunnels_total - k.tunnels_missing), k.tunnels_total),
         sessions=stats.sessions if stats is not None else None,
         throughput=k.measured.throughput,
         clocks_per_packet=k.measured.clocks,
@@ -365,7 +376,11 @@ def build_status(k: Knowledge, before: Iterable[Condition], now: datetime) -> Da
         synced=tuple(
             SyncedKind(kind=kind, resource_version=version) for kind, version in sorted(k.versions.items())
         ),
-        tuning=TuningInEffect(pending_restart=tuple(sorted(k.pending_restart))),
+        tuning=TuningInEffect(
+            gtpu=switches_in_effect(stats.gtpu_switches) if stats is not None and info is not None else None,
+            pending_restart=tuple(sorted(k.pending_restart)),
+        ),
+        figures=k.figures,
         problem_count=len(problems),
         problems=tuple(
             DataplaneProblem(

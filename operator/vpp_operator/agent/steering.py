@@ -11,14 +11,15 @@ import asyncio
 import ipaddress
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from vpp_operator.agent.facts import NodeFacts
 from vpp_operator.dataplane.records import FrontendKind, PrefixClass, Table
-from vpp_operator.node.spec import IpNetwork, NodePort, NodeSpec, Target
+from vpp_operator.node.network import Applied
+from vpp_operator.node.spec import Finding, GtpuSteer, IpAddress, IpNetwork, NodePort, NodeSpec, Target
 from vpp_operator.watch import Backoff
 
 __all__ = ["Network", "NodeSteering", "SteeringSets"]
@@ -31,6 +32,7 @@ _FRONTEND = struct.Struct("<IBBHB7x16sQB7x")
 _ENDPOINT_KEY = struct.Struct("<QBxHI16s")
 _PREFIX_KEY = struct.Struct("<IBBBx16s")
 _SERVICE_HEAD = struct.Struct("<QBB")
+_GTPU_ENDPOINT_KEY = struct.Struct("<IB3x16s")
 
 
 class _Counted(Generic[E]):
@@ -64,7 +66,7 @@ class _Counted(Generic[E]):
 
 
 class SteeringSets:
-    """Node ports, external addresses, ClusterIPs and endpoints of the records. Pure."""
+    """Node ports, external addresses, ClusterIPs, endpoints and GTP-U addresses of the records. Pure."""
 
     def __init__(self) -> None:
         self.changed = False
@@ -72,6 +74,8 @@ class SteeringSets:
         self._frontends: dict[bytes, NodePort | Target | bytes] = {}
         self._endpoints: dict[bytes, Target] = {}
         self._prefixes: dict[bytes, IpNetwork] = {}
+        self._ue_pools: dict[bytes, IpNetwork] = {}
+        self._gtpu: dict[bytes, IpAddress] = {}
         self._node_ports: _Counted[NodePort] = _Counted()
         self._external: _Counted[Target] = _Counted()
         self._cluster_ips: _Counted[bytes] = _Counted()
@@ -84,7 +88,10 @@ class SteeringSets:
         elif table is Table.ENDPOINT:
             self._endpoint(key, record is not None or programmed)
         elif table is Table.PREFIX:
-            self._prefix(key, record is not None and (programmed or key in self._prefixes))
+            known = key in self._prefixes or key in self._ue_pools
+            self._prefix(key, record is not None and (programmed or known))
+        elif table is Table.GTPU_ENDPOINT:
+            self._gtpu_address(key, record is not None and (programmed or key in self._gtpu))
         elif table is Table.SERVICE:
             if record is not None:
                 ident, _, protocol = _SERVICE_HEAD.unpack_from(record)
@@ -93,17 +100,27 @@ class SteeringSets:
                 self._protocols.pop(int.from_bytes(key[:8], "little"), None)
 
     def _prefix(self, key: bytes, present: bool) -> None:
-        old = self._prefixes.get(key)
-        if present == (old is not None):
-            return
-        if old is not None:
-            del self._prefixes[key]
-            self.changed = True
-            return
         _, family, length, prefix_class, raw = _PREFIX_KEY.unpack(key)
-        if prefix_class == PrefixClass.SERVICE:
-            self._prefixes[key] = ipaddress.ip_network((raw[:4] if family == 4 else raw, length))
-            self.changed = True
+        if prefix_class not in (PrefixClass.SERVICE, PrefixClass.UE_POOL):
+            return
+        known = self._prefixes if prefix_class == PrefixClass.SERVICE else self._ue_pools
+        if present == (key in known):
+            return
+        self.changed = True
+        if present:
+            known[key] = ipaddress.ip_network((raw[:4] if family == 4 else raw, length))
+        else:
+            del known[key]
+
+    def _gtpu_address(self, key: bytes, present: bool) -> None:
+        if present == (key in self._gtpu):
+            return
+        self.changed = True
+        if present:
+            _, family, raw = _GTPU_ENDPOINT_KEY.unpack(key)
+            self._gtpu[key] = ipaddress.ip_address(raw[:4] if family == 4 else raw)
+        else:
+            del self._gtpu[key]
 
     def _frontend(self, key: bytes, record: bytes | None) -> None:
         old = self._frontends.get(key)
@@ -162,6 +179,14 @@ class SteeringSets:
         """Return the endpoints whose replies are taken in."""
         return self._targets.frozen()
 
+    def gtpu(self) -> frozenset[IpAddress]:
+        """Return the programmed GTP-U addresses."""
+        return frozenset(self._gtpu.values())
+
+    def ue_pools(self) -> frozenset[IpNetwork]:
+        """Return the programmed prefixes of user equipment."""
+        return frozenset(self._ue_pools.values())
+
     def service_networks(self) -> frozenset[IpNetwork]:
         """Return the programmed service ranges, and each ClusterIP outside them as a network of its own."""
         ranges = set(self._prefixes.values())
@@ -180,6 +205,14 @@ class Network(Protocol):
         """Bring the node to ``spec``; with ``verify`` read back what it holds first."""
         ...
 
+    def withdraw(self, addresses: Collection[IpAddress]) -> object:
+        """Take own GTP-U addresses away at once; the rest is not touched."""
+        ...
+
+    def announce(self, spec: NodeSpec) -> object:
+        """Tell neighbours once more where the own addresses of ``spec`` are."""
+        ...
+
     def undo(self) -> object:
         """Remove all that is ours."""
         ...
@@ -189,15 +222,23 @@ class NodeSteering:
     """Brings the node's network to what the records need, and retries with back-off."""
 
     VERIFY_SECONDS = 180.0
+    # When an address that moved here is announced again: frames may be lost.
+    ANNOUNCE_SECONDS = (1.0, 3.0)
 
     def __init__(
         self,
         network: Network,
         facts: Callable[[], NodeFacts],
         *,
+        gtpu: Callable[[], Mapping[IpAddress, bool]] = dict,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        self.refused: tuple[Finding, ...] = ()
+        """What of the GTP-U addresses and prefixes the node could not take, and why."""
+        self._gtpu = gtpu
+        self._announced: frozenset[IpAddress] = frozenset()
+        self._announcing: asyncio.Task[None] | None = None
         self.error = ""
         """Why the node's network is not as it should be; empty: it is."""
         self.applied = False
@@ -233,6 +274,9 @@ class NodeSteering:
         """Return what the node's network should be."""
         facts = self._facts()
         sets = self._sets
+        # An address that is not active here any more goes at once, whatever the dataplane still holds.
+        active = self._gtpu()
+        gtpu = sorted((a for a in sets.gtpu() if a in active), key=lambda a: (a.version, a.packed))
         return NodeSpec(
             addresses=facts.addresses(),
             service_cidrs=sets.service_networks(),
@@ -241,6 +285,8 @@ class NodeSteering:
             external=sets.external(),
             endpoints=sets.endpoints(),
             snat_ranges=tuple(facts.snat_ranges),
+            gtpu=tuple(GtpuSteer(address, own=active[address]) for address in gtpu),
+            ue_pools=tuple(sorted(sets.ue_pools(), key=lambda n: (n.version, n.network_address.packed))),
         )
 
     async def apply(self) -> None:
@@ -252,23 +298,54 @@ class NodeSteering:
         started = self._clock()
         verify = started >= self._verify_at or bool(self.error)
         self._sets.changed = self._facts_changed = False
-        before = self.error
+        before = (self.error, self.refused)
+        spec = self.spec()
         try:
-            await asyncio.to_thread(self._network.apply, self.spec(), verify=verify)
+            result = await asyncio.to_thread(self._network.apply, spec, verify=verify)
         except Exception as error:
             # Whatever the node refuses, Services that are steered already go on.
             self.error = str(error) or type(error).__name__
             self._retry_at = self._clock() + self._backoff.pause()
-            if self.error != before:
+            if self.error != before[0]:
                 _log.error("node network not as it should be", error=self.error)
         else:
             self.error, self.applied = "", True
+            self.refused = result.refused if isinstance(result, Applied) else ()
+            self._announce(spec)
             self._backoff.reset()
             if verify:
                 self._verify_at = self._clock() + self.VERIFY_SECONDS
         self.last_seconds = self._clock() - started
-        if self.error != before:
+        if (self.error, self.refused) != before:
             self._on_change()
+
+    def _announce(self, spec: NodeSpec) -> None:
+        """Announce addresses that are new here again a little later."""
+        own = frozenset(steer.address for steer in spec.gtpu if steer.own)
+        new, self._announced = own - self._announced, own
+        if not new:
+            return
+        if self._announcing is not None:
+            self._announcing.cancel()
+        self._announcing = asyncio.create_task(self._announce_again(), name="announce")
+
+    async def _announce_again(self) -> None:
+        last = 0.0
+        for at in self.ANNOUNCE_SECONDS:
+            await asyncio.sleep(at - last)
+            last = at
+            async with self._lock:
+                try:
+                    await asyncio.to_thread(self._network.announce, self.spec())
+                except Exception as error:
+                    _log.warning("addresses not announced again", error=str(error))
+
+    async def withdraw(self, addresses: Collection[IpAddress]) -> None:
+        """Take own GTP-U addresses away at once; raises what the node's side raises."""
+        async with self._lock:
+            await asyncio.to_thread(self._network.withdraw, addresses)
+            self._announced -= frozenset(addresses)
+            self._facts_changed = True
 
     async def undo(self) -> None:
         """Give the node its own network back; raises what the node's side raises."""

@@ -14,8 +14,8 @@ from .tuning import (
     Engine,
     EngineField,
     InterfacesField,
+    Loop,
     PausedField,
-    ResolvedGtpu,
     ResolvedTuning,
 )
 
@@ -28,10 +28,13 @@ __all__ = [
     "DataplaneSpec",
     "DataplaneStatus",
     "DropCount",
+    "FiguresServer",
+    "GtpuInEffect",
     "HostSetting",
     "ProgrammedCount",
     "Rates",
     "ReportStep",
+    "SwitchState",
     "SyncedKind",
     "Throughput",
     "TuningInEffect",
@@ -215,10 +218,41 @@ class HostSetting(KubeModel):
     """Value on the node, as text."""
 
 
+class SwitchState(StrEnum):
+    """What an engine says of a switch."""
+
+    ON = "on"
+    OFF = "off"
+    NOT_APPLICABLE = "notApplicable"
+
+
+class GtpuInEffect(KubeModel):
+    """Switches of the GTP-U path as the engine reports them: on, off, or notApplicable where the engine has
+    no such step."""
+
+    lookup_cache: SwitchState | None = None
+    """Reuse of the last tunnel found."""
+
+    skip_inner_ip_input: SwitchState | None = None
+    """Decapsulated packets pass by the IP input node."""
+
+    gtpu_bypass: SwitchState | None = None
+    """GTP-U packets leave the IP path right after its input."""
+
+    prefetch: SwitchState | None = None
+    """Headers, buckets and tunnels are fetched ahead."""
+
+    skip_outer_lookup: SwitchState | None = None
+    """Encapsulated packets are sent by the peer's adjacency."""
+
+    loop: Loop | None = None
+    """Packets handled side by side: single, dual or quad."""
+
+
 class TuningInEffect(KubeModel):
     """Settings that the engine runs with."""
 
-    gtpu: ResolvedGtpu | None = None
+    gtpu: GtpuInEffect | None = None
     """Switches of the GTP-U path as the engine reports them."""
 
     pending_restart: tuple[str, ...] | None = Field(default=None, max_length=32, json_schema_extra=list_set())
@@ -228,6 +262,16 @@ class TuningInEffect(KubeModel):
         default=None, max_length=16, json_schema_extra=list_map("name")
     )
     """Host settings that were asked for."""
+
+
+class FiguresServer(KubeModel):
+    """Where the node's agent serves per-tunnel figures by HTTPS."""
+
+    port: int = Field(ge=1, le=65535)
+    """TCP port on the node's addresses."""
+
+    certificate_sha256: str = Field(pattern="^[0-9a-f]{64}$", alias="certificateSHA256")
+    """SHA-256 fingerprint of the server's certificate, which is made anew at each start of the agent."""
 
 
 class DataplaneStatus(KubeModel):
@@ -282,6 +326,9 @@ class DataplaneStatus(KubeModel):
 
     tuning: TuningInEffect | None = None
     """Settings that the engine runs with."""
+
+    figures: FiguresServer | None = None
+    """Where the agent serves per-tunnel figures."""
 
     problem_count: int | None = Field(default=None, ge=0)
     """Objects that are not, or not fully, served on this node."""

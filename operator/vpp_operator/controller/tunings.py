@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from ..api.conditions import Condition, ConditionStatus, ConditionType, Reason, merge_conditions, rfc3339
-from ..api.dataplane import DataplaneStatus
+from ..api.dataplane import DataplaneStatus, SwitchState
 from ..api.tuning import (
     DataplaneTuning,
     DataplaneTuningStatus,
@@ -92,7 +92,9 @@ def _not_in_effect(decided: set[str], plan: NodePlan, dataplane: DataplaneFacts 
         if area != "gtpu":
             continue
         wanted = plan.spec.tuning.gtpu.to_json()[key]
-        if gtpu is None or gtpu.to_json().get(key) != wanted:
+        state = gtpu.to_json().get(key) if gtpu is not None else None
+        # What the node's engine has no step for is neither on nor open.
+        if state not in (_word(wanted), SwitchState.NOT_APPLICABLE):
             found.add(field)
     for setting in (status.tuning.host or ()) if status.tuning else ():
         if f"host.{setting.name}" in decided and setting.found != setting.wanted:
@@ -130,9 +132,16 @@ def _reported(status: DataplaneStatus) -> Iterator[tuple[str, str]]:
         return
     if status.tuning.gtpu is not None:
         for key, value in status.tuning.gtpu.to_json().items():
-            yield f"gtpu.{key}", str(value).lower() if isinstance(value, bool) else str(value)
+            yield f"gtpu.{key}", str(value)
     for setting in status.tuning.host or ():
         yield f"host.{setting.name}", setting.found
+
+
+def _word(value: object) -> str:
+    """Return a switch of the tuning in the words of an engine."""
+    if isinstance(value, bool):
+        return SwitchState.ON if value else SwitchState.OFF
+    return str(value)
 
 
 def _joined(messages: Mapping[str, None]) -> str:
