@@ -36,6 +36,8 @@
   _ (GTPU_REASSEMBLED, gtpuReassembled, "outer datagrams reassembled")                                                         \
   _ (GTPU_REASSEMBLY_EXPIRED, gtpuReassemblyExpired, "outer datagrams given up because fragments did not come in time")        \
   _ (GTPU_ECHO_ANSWERED, gtpuEchoAnswered, "Echo Requests answered")                                                           \
+  _ (GTPU_ECHO_SENT, gtpuEchoSent, "Echo Requests sent")                                                                       \
+  _ (GTPU_END_MARKERS_SENT, gtpuEndMarkersSent, "End Markers sent after a tunnel's peer changed")                              \
   _ (GTPU_ECHO_RESPONSES, gtpuEchoResponses, "Echo Responses received that a request of ours waited for")                      \
   _ (GTPU_END_MARKERS, gtpuEndMarkers, "End Markers received for a tunnel")                                                    \
   _ (GTPU_ERRORS_RECEIVED, gtpuErrorIndicationsReceived, "Error Indications received")                                         \
