@@ -22,6 +22,7 @@ __all__ = ["Chain", "Fields", "chains", "family_fields"]
 _ERRORS4 = "{ destination-unreachable, time-exceeded, parameter-problem }"
 _ERRORS6 = "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }"
 _SNATTED = "ct status snat"
+_DNATTED = "ct status dnat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,8 @@ def _family(f: Fields, c: Constants) -> Iterator[Chain]:
     yield Chain(f"sent{n}", None, sent if fc.served else ())
     to_endpoint = f"{f.dst} . {f.proto} . {f.dport} @endpoints{n}"
     yield Chain(f"forget{n}", None, (f"{to_endpoint} delete @direct{n} {{ {flow} }}",))
+    # Another service proxy's flow to an endpoint that Services of ours have, too: its replies are that proxy's.
+    yield Chain(f"elsewhere{n}", None, (f"{to_endpoint} update @direct{n} {{ {flow} }}",))
 
 
 def _by_family(name: str) -> tuple[str, str]:
@@ -257,8 +260,17 @@ def chains(c: Constants) -> dict[str, Chain]:
             # known then.
             (f'iifname "{HOST_LINK}" goto returned', "ct state untracked return", *_by_family("steer")),
         ),
+        Chain(
+            "dnatted",
+            None,
+            ("meta l4proto != { tcp, udp, sctp } return", *_by_family("elsewhere")),
+        ),
         Chain("left", None, ("meta l4proto != { tcp, udp, sctp } return", *_by_family("leave"))),
-        Chain("leaving", ("filter", "postrouting", 110), (f"{_SNATTED} goto left",)),
+        Chain(
+            "leaving",
+            ("filter", "postrouting", 110),
+            (f"{_DNATTED} jump dnatted", f"{_SNATTED} goto left"),
+        ),
         Chain(
             "output",
             ("route", "output", -150),

@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from vpp_operator.node.chains import chains
 from vpp_operator.node.gtpu import NOTHING_ACCEPTED, Accepted, accept
 from vpp_operator.node.journal import DEFAULT_JOURNAL, Entry, Journal, NodeNetworkError
 from vpp_operator.node.ruleset import SETS, load, replace_rules, updates
-from vpp_operator.node.spec import Finding, NodeSpec
+from vpp_operator.node.spec import Finding, IpAddress, NodeSpec
 from vpp_operator.node.state import (
     OWNER,
     Action,
@@ -32,6 +32,7 @@ from vpp_operator.node.state import (
     SetElements,
     Steering,
     plan_announcement,
+    plan_loss,
     plan_network,
     plan_undo,
     plan_withdrawal,
@@ -150,6 +151,20 @@ class NodeNetwork:
         for address, interface in self._accepted(spec).own:
             if interface:
                 neighbours.announce(address, interface)
+
+    def withdraw(self, addresses: Collection[IpAddress]) -> Applied:
+        """Take endpoints' own addresses from this node at once, without knowing what else it is to hold: the
+        answers to neighbours, then the routes. Safe when nothing is there; the next apply mends the rest.
+
+        Errors: :class:`NodeNetworkError`.
+        """
+        with self._journal.locked():
+            self._held = None
+            with netlink.connection() as ip:
+                actions = plan_loss(addresses, netlink.read_kernel(ip))
+            steps = [self._action(action) for action in actions]
+            self._carry_out(steps)
+            return Applied(tuple(step.text for step in steps))
 
     def _accepted(self, spec: NodeSpec) -> Accepted:
         """Return what of the GTP-U fields is possible. The node is looked at when they change, and each time

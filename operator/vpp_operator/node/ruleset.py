@@ -17,8 +17,9 @@ pods4/6          prefix                     pods of this node
 gtpu4/6          address                    GTP-U to an address of the node
 direct4/6        flow                       filled by the kernel: flows past the dataplane whose replies
                                             would else be taken in (pods that talk to an endpoint
-                                            without its Service, ports that a CNI's masquerading
-                                            picked); the last request of a flow decides
+                                            without its Service or through another proxy's, ports
+                                            that a CNI's masquerading picked); the last request of
+                                            a flow decides
 ===============  =========================  =================================================
 
 The rules are in ``chains.py``; small sets stand in them as constants and are looked up in rare cases only.

@@ -4,12 +4,12 @@ it holds."""
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from vpp_operator.node.gtpu import NOTHING_ACCEPTED, Accepted
-from vpp_operator.node.spec import IpNetwork, NodePort, NodeSpec, NodeSpecError, Target, added
+from vpp_operator.node.spec import IpAddress, IpNetwork, NodePort, NodeSpec, NodeSpecError, Target, added
 
 __all__ = [
     "Action",
@@ -31,6 +31,7 @@ __all__ = [
     "SetElements",
     "Steering",
     "plan_announcement",
+    "plan_loss",
     "plan_network",
     "plan_undo",
     "plan_withdrawal",
@@ -354,8 +355,8 @@ def steering_state(
         source = str(spec.source(family))
         # An address of a GTP-U endpoint's own and the pools of user equipment are the dataplane's as a whole,
         # as the service ranges are.
-        whole = [*spec.service_cidrs, *gtpu.pools, *(ipaddress.ip_network(a) for a, _ in gtpu.own)]
-        services = _networks(whole, family) if served else []
+        own = [ipaddress.ip_network(a) for a, _ in gtpu.own if served and a.version == family]
+        services = _networks([*spec.service_cidrs, *gtpu.pools], family) if served else []
         sets[f"external{family}"] = _of_family("external", spec.external, family, served, before)
         sets[f"endpoints{family}"] = _of_family("endpoints", spec.endpoints, family, served, before)
         external = cast(frozenset[Target], sets[f"external{family}"])
@@ -365,12 +366,13 @@ def steering_state(
             routes.add(Route(family, TABLE_MARKED, "default", source))
             routes.update(
                 Route(family, TABLE_SERVICES, str(network), source)
-                for network in _networks([*services, *foreign], family)
+                # Own addresses are not merged: each may be withdrawn by itself.
+                for network in (*_networks([*services, *foreign], family), *own)
             )
         snat = [a.packed for a in spec.snat_addresses if a.version == family]
-        if not snat and (own := spec.source(family)) is not None:
-            snat = [own.packed]
-        sets[f"services{family}"] = frozenset(services)
+        if not snat and (first := spec.source(family)) is not None:
+            snat = [first.packed]
+        sets[f"services{family}"] = frozenset([*services, *own])
         sets[f"pods{family}"] = frozenset(_networks(spec.pod_cidrs, family) or [everywhere])
         sets[f"snat{family}"] = frozenset(snat)
         sets[f"gtpu{family}"] = frozenset(a.packed for a in gtpu.local if a.version == family)
@@ -444,6 +446,16 @@ def _restore_local(actual: Kernel, families: Iterable[int]) -> list[Action]:
 def plan_withdrawal(desired: Steering, actual: Kernel) -> list[Action]:
     """Return what ends the answers for addresses that are no longer this node's: before their routes go."""
     return [DelProxy(p) for p in sorted(actual.proxies - desired.proxies)]
+
+
+def plan_loss(addresses: Collection[IpAddress], actual: Kernel) -> list[Action]:
+    """Return what takes endpoints' own addresses from this node, whatever else it holds."""
+    lost = {(a.version, str(a)) for a in addresses}
+    routes = {(a.version, TABLE_SERVICES, f"{a}/{a.max_prefixlen}") for a in addresses}
+    return [
+        *(DelProxy(p) for p in sorted(actual.proxies) if (p.family, p.address) in lost),
+        *(DelRoute(r) for r in sorted(actual.routes) if (r.family, r.table, r.destination) in routes),
+    ]
 
 
 def plan_announcement(desired: Steering, actual: Kernel) -> list[Action]:
