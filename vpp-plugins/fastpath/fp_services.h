@@ -164,7 +164,7 @@ typedef struct
   u8 family;
 } fp_vip_key_t;
 
-FP_ALWAYS_INLINE int
+FP_INLINE int
 fp_vip_match (const void *ctx, int live, u32 ref, const void *key)
 {
   const fp_control_table_t *t = ctx;
