@@ -10,6 +10,7 @@
 #define FP_ATTACH_H
 
 #include "fp_control.h"
+#include "fp_tunnel_attach.h"
 
 typedef struct
 {
@@ -224,11 +225,14 @@ fp_attach_service_ref (const fp_region_t *r, const u8 *services, u32 slot, u8 fa
   return slot < r->controlled[FP_CONTROLLED_SERVICE].capacity && services[slot] && fp_service_at (r, slot)->family == family;
 }
 
-/* Whether a record is valid in itself and its service is there (services: seen flags of the service table). */
+/* Whether a record is valid in itself and what it names is there (seen: by enum fp_controlled, flags of the slots that are). */
 FP_INLINE int
-fp_attach_record_valid (const fp_region_t *r, u32 table, u32 slot, const u8 *services)
+fp_attach_record_valid (const fp_region_t *r, u32 table, u32 slot, u8 *const *seen)
 {
+  const u8 *services = seen[FP_CONTROLLED_SERVICE];
   fp_wire_t wire;
+  if (fp_table_gtpu (table))
+    return fp_gtpu_attach_valid (r, table, slot, seen);
   if (table == FP_TABLE_FRONTEND)
     {
       const fp_frontend_t *f = fp_frontend_at (r, slot);
@@ -243,9 +247,59 @@ fp_attach_record_valid (const fp_region_t *r, u32 table, u32 slot, const u8 *ser
   return fp_wire_valid (table, &wire) == 0;
 }
 
-/* Words and free slots of one control table; seen: capacity bytes, zero. 0 or -ENOMEM. */
+/* A word of a control table: whether it counts. */
 FP_INLINE int
-fp_attach_controlled (fp_region_t *r, u32 table, u8 *seen, const u8 *services, fp_attach_report_t *rep)
+fp_attach_controlled_word (const fp_region_t *r, u32 table, const u32 *owner, u8 *const *seen, u64 n, u64 w)
+{
+  enum fp_controlled c = fp_table_controlled (table);
+  const fp_control_table_t *t = &r->controlled[c];
+  u32 slot = fp_word_slot (w);
+  return w >> 62 == 2 && !(fp_word_ref (w) & 1) && slot < t->capacity && !seen[c][slot] &&
+	 fp_word_gen (w) == (u16) atomic_load_explicit (fp_controlled_gen (r, c, slot), memory_order_relaxed) &&
+	 fp_attach_place (&t->index, owner, n, w, fp_controlled_hash (r, c, slot)) && fp_attach_record_valid (r, table, slot, seen);
+}
+
+FP_INLINE void
+fp_attach_controlled_words (fp_region_t *r, u32 table, const u32 *owner, u8 *const *seen, fp_attach_report_t *rep)
+{
+  enum fp_controlled c = fp_table_controlled (table);
+  fp_control_table_t *t = &r->controlled[c];
+  fp_control_slots_t *slots = &r->control->slots[c];
+  u64 buckets = (u64) t->index.mask + 1 + t->index.overflow_size;
+  for (u64 from = 0; from < buckets; from += FP_ATTACH_BLOCK)
+    {
+      u64 to = from + FP_ATTACH_BLOCK < buckets ? from + FP_ATTACH_BLOCK : buckets;
+      for (u32 stage = 0; stage < 2 && fp_table_gtpu (table); stage++)
+	for (u64 n = from; n < to; n++)
+	  for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
+	    {
+	      u64 w = atomic_load_explicit (&fp_attach_bucket (&t->index, n)->word[i], memory_order_relaxed);
+	      if (w && fp_word_slot (w) < t->capacity)
+		fp_gtpu_attach_prefetch (r, table, fp_word_slot (w), stage);
+	    }
+      for (u64 n = from; n < to; n++)
+	for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
+	  {
+	    _Atomic u64 *word = &fp_attach_bucket (&t->index, n)->word[i];
+	    u64 w = atomic_load_explicit (word, memory_order_relaxed);
+	    if (!w)
+	      continue;
+	    if (!fp_attach_controlled_word (r, table, owner, seen, n, w))
+	      {
+		fp_attach_erase (word, w, rep);
+		continue;
+	      }
+	    seen[c][fp_word_slot (w)] = 1;
+	    t->used++;
+	    if (fp_word_slot (w) >= slots->fresh)
+	      slots->fresh = fp_word_slot (w) + 1;
+	  }
+    }
+}
+
+/* Words and free slots of one control table; seen[its number]: capacity bytes, zero. 0 or -ENOMEM. */
+FP_INLINE int
+fp_attach_controlled (fp_region_t *r, u32 table, u8 *const *seen, fp_attach_report_t *rep)
 {
   enum fp_controlled c = fp_table_controlled (table);
   fp_control_table_t *t = &r->controlled[c];
@@ -253,32 +307,11 @@ fp_attach_controlled (fp_region_t *r, u32 table, u8 *seen, const u8 *services, f
   u32 *owner = NULL;
   if (fp_attach_chains (&t->index, &owner, rep))
     return -ENOMEM;
-  u64 buckets = (u64) t->index.mask + 1 + t->index.overflow_size;
-  for (u64 n = 0; n < buckets; n++)
-    for (u32 i = 0; i < FP_BUCKET_WORDS; i++)
-      {
-	_Atomic u64 *word = &fp_attach_bucket (&t->index, n)->word[i];
-	u64 w = atomic_load_explicit (word, memory_order_relaxed);
-	u32 slot = fp_word_slot (w);
-	if (!w)
-	  continue;
-	if (w >> 62 != 2 || (fp_word_ref (w) & 1) || slot >= t->capacity || seen[slot] ||
-	    fp_word_gen (w) != (u16) atomic_load_explicit (fp_controlled_gen (r, c, slot), memory_order_relaxed) ||
-	    !fp_attach_place (&t->index, owner, n, w, fp_controlled_hash (r, c, slot)) ||
-	    !fp_attach_record_valid (r, table, slot, services))
-	  {
-	    fp_attach_erase (word, w, rep);
-	    continue;
-	  }
-	seen[slot] = 1;
-	t->used++;
-	if (slot >= slots->fresh)
-	  slots->fresh = slot + 1;
-      }
+  fp_attach_controlled_words (r, table, owner, seen, rep);
   free (owner);
   /* The generation of a slot that was being given back may not have been raised yet. */
   for (u32 slot = 0; slot < t->capacity; slot++)
-    if (!seen[slot])
+    if (!seen[c][slot])
       {
 	_Atomic u32 *gen = fp_controlled_gen (r, c, slot);
 	atomic_store_explicit (gen, atomic_load_explicit (gen, memory_order_relaxed) + 1, memory_order_relaxed);
@@ -306,7 +339,7 @@ fp_attach_derive (fp_region_t *r)
   fp_vip_recount (r);
   if (fp_publish_sets (r))
     return -ENOSPC;
-  return fp_publish_prefixes (r) || fp_publish_settings (r) ? -ENOMEM : 0;
+  return fp_publish_prefixes (r) || fp_publish_settings (r) || fp_gtpu_publish (r) ? -ENOMEM : 0;
 }
 
 /* The whole region; 0 or a negative errno. r: mapped, with empty side tables; the control worker's time is set. */
@@ -315,16 +348,18 @@ fp_attach (fp_region_t *r, fp_attach_report_t *rep)
 {
   static const u8 order[] = { FP_TABLE_SERVICE, FP_TABLE_FRONTEND, FP_TABLE_ENDPOINT, FP_TABLE_PREFIX, FP_TABLE_CONFIG,
 			      FP_TABLE_GTPU_ENDPOINT, FP_TABLE_GTPU_PEER, FP_TABLE_GTPU_TUNNEL, FP_TABLE_GTPU_UE };
-  u8 *services = calloc (r->controlled[FP_CONTROLLED_SERVICE].capacity, 1);
-  int rc = services ? 0 : -ENOMEM;
+  u8 *seen[FP_CONTROLLED_TABLES] = { NULL };
+  int rc = 0;
   for (u32 i = 0; !rc && i < sizeof (order); i++)
     {
-      u8 *seen = i ? calloc (r->controlled[fp_table_controlled (order[i])].capacity, 1) : services;
-      rc = seen ? fp_attach_controlled (r, order[i], seen, services, rep) : -ENOMEM;
-      if (i)
-	free (seen);
+      enum fp_controlled c = fp_table_controlled (order[i]);
+      seen[c] = calloc ((size_t) r->controlled[c].capacity + 1, 1);
+      rc = seen[c] ? fp_attach_controlled (r, order[i], seen, rep) : -ENOMEM;
     }
-  free (services);
+  if (!rc)
+    rc = fp_gtpu_attach (r, seen);
+  for (u32 i = 0; i < FP_CONTROLLED_TABLES; i++)
+    free (seen[i]);
   if (!rc)
     rc = fp_attach_derive (r);
   if (!rc)

@@ -4,7 +4,7 @@
  *
  * Result code of each record: 0; -EINVAL bad content; -EOPNOTSUPP a policy or protocol that the kernels do not serve; -ENOENT names a
  * service that is not there; -EBUSY a service that still has frontends or endpoints; -ENOSPC table full. An upsert of what is there already and a
- * deletion of what is not are 0. A failed record disturbs no other. Deleted endpoints, and changed sets, take effect with fp_control_commit,
+ * deletion of what is not are 0. More codes of the GTP-U tables: fp_tunnel_control.h. A failed record disturbs no other. Deleted endpoints, and changed sets, take effect with fp_control_commit,
  * one store for each set, so that replacing all endpoints never shows an empty set. */
 #ifndef FP_CONTROL_H
 #define FP_CONTROL_H
@@ -12,6 +12,7 @@
 #include "fp_digest.h"
 #include "fp_publish.h"
 #include "fp_tables.h"
+#include "fp_tunnel_control.h"
 
 /* One entry of a dump: key of the table's key size, then the digest of the live contents. */
 #define FP_DUMP_ENTRY(table) (fp_wire_key_size (table) + 8)
@@ -236,26 +237,6 @@ fp_upsert_endpoint (fp_region_t *r, const fp_wire_t *wire)
 }
 
 FP_INLINE int
-fp_upsert_stored (fp_region_t *r, u32 table, const fp_wire_t *wire)
-{
-  enum fp_controlled t = fp_table_controlled (table);
-  u64 hash, word = fp_wire_find (r, table, wire, &hash);
-  if (word && !memcmp (fp_stored_at (r, t, fp_word_slot (word))->wire, wire, sizeof (*wire)))
-    return 0;
-  u32 slot = fp_control_alloc (r, t);
-  if (slot == FP_NONE)
-    return -ENOSPC;
-  fp_stored_t *s = fp_stored_at (r, t, slot);
-  memcpy (s->wire, wire, sizeof (s->wire));
-  FP_STEP ();
-  if (!word)
-    return fp_control_publish (r, t, slot, fp_stored_matcher (fp_wire_key_size (table)), wire);
-  fp_index_swap (&r->controlled[t].index, hash, word, slot << 1, atomic_load_explicit (&s->gen, memory_order_relaxed));
-  fp_control_retire_slot (r, t, fp_word_slot (word));
-  return 0;
-}
-
-FP_INLINE int
 fp_upsert (fp_region_t *r, u32 table, const fp_wire_t *wire)
 {
   int rc = fp_wire_valid (table, wire);
@@ -275,7 +256,7 @@ fp_upsert (fp_region_t *r, u32 table, const fp_wire_t *wire)
     case FP_TABLE_GTPU_PEER:
     case FP_TABLE_GTPU_TUNNEL:
     case FP_TABLE_GTPU_UE:
-      return fp_upsert_stored (r, table, wire);
+      return fp_gtpu_upsert (r, table, wire);
     default:
       return fp_upsert_endpoint (r, wire);
     }
@@ -287,6 +268,8 @@ FP_INLINE int
 fp_delete (fp_region_t *r, u32 table, const fp_wire_t *key)
 {
   fp_control_t *c = r->control;
+  if (fp_table_gtpu (table))
+    return fp_gtpu_delete (r, table, key);
   enum fp_controlled t = fp_table_controlled (table);
   u64 hash, word = fp_wire_find (r, table, key, &hash);
   u32 slot = fp_word_slot (word);
@@ -379,7 +362,7 @@ fp_control_poll (fp_region_t *r)
 	;
       fp_pool_put (r->shared[t].pool, &c->worker.free[t]);
     }
-  int waiting = c->retired_count || c->prefixes_dirty || c->settings_dirty;
+  int waiting = c->retired_count || c->prefixes_dirty || c->settings_dirty || c->gtpu.snapshot_dirty;
   for (u32 t = 0; t < FP_SHARED_TABLES; t++)
     waiting |= c->worker.limbo[t].head != FP_NONE;
   return waiting;
@@ -412,6 +395,11 @@ fp_control_mend (fp_region_t *r, enum fp_controlled t, _Atomic u64 *at, u64 word
   fp_control_t *c = r->control;
   u32 slot = fp_word_slot (word);
   c->repaired++;
+  if (t >= FP_CONTROLLED_GTPU_ENDPOINT && t <= FP_CONTROLLED_UE)
+    {
+      fp_gtpu_mend (r, t, at, word);
+      return;
+    }
   fp_index_cas (at, word, 0);
   if (t == FP_CONTROLLED_ENDPOINT)
     {
@@ -540,10 +528,11 @@ fp_control_usage (const fp_region_t *r, fp_table_usage_t usage[FP_USAGE_TABLES])
   static const char *const shared[] = { "sessions4", "sessions6", "fragments" };
   static const u8 shared_size[] = { sizeof (fp_session4_t), sizeof (fp_session6_t), sizeof (fp_frag_t) };
   static const char *const controlled[] = { "services", "frontends", "endpoints", "prefixes", "settings",
-					    "gtpuEndpoints", "gtpuPeers", "tunnels", "ues", "addresses" };
+					    "gtpuEndpoints", "gtpuPeers", "gtpuTunnels", "gtpuUes", "gtpuHeaders", "addresses" };
   static const u8 controlled_size[] = { sizeof (fp_service_t),	     sizeof (fp_frontend_t),	  sizeof (fp_endpoint_t),
-					sizeof (fp_prefix_record_t), sizeof (fp_config_record_t), sizeof (fp_stored_t), sizeof (fp_stored_t),
-					sizeof (fp_stored_t), sizeof (fp_stored_t), sizeof (fp_vip_t) };
+					sizeof (fp_prefix_record_t), sizeof (fp_config_record_t),
+					sizeof (fp_gtpu_endpoint_record_t), sizeof (fp_gtpu_peer_t), sizeof (fp_tunnel_t),
+					sizeof (fp_ue_t), sizeof (fp_gtpu_encap_t), sizeof (fp_vip_t) };
   u32 n = 0;
   for (u32 t = 0; t < FP_SHARED_TABLES; t++)
     {

@@ -6,6 +6,7 @@
 
 #include "fp_arena.h"
 #include "fp_records.h"
+#include "fp_tunnel_state.h"
 
 enum fp_retired
 {
@@ -52,6 +53,7 @@ struct fp_control
   fp_endpoint_side_t *endpoint;
   u32 (*vip)[4]; /* frontends by kind */
   u32 first_dirty;
+  fp_tunnel_state_t gtpu;
   u8 prefixes_dirty, settings_dirty;
   fp_arena_t arena;
   fp_retired_t *retired; /* ring */
@@ -81,6 +83,7 @@ fp_control_release (fp_region_t *r)
   free (c->vip);
   free (c->retired);
   fp_arena_release (&c->arena);
+  fp_tunnel_state_release (r, &c->gtpu);
   free (c);
   r->control = NULL;
   free (atomic_load_explicit (&r->prefixes, memory_order_relaxed));
@@ -96,11 +99,13 @@ fp_control_init (fp_region_t *r)
     return -ENOMEM;
   r->control = c;
   for (u32 t = 0; t < FP_CONTROLLED_TABLES; t++)
-    if (!(c->slots[t].free = calloc (r->controlled[t].capacity, sizeof (u32))))
+    if (!(c->slots[t].free = calloc ((size_t) r->controlled[t].capacity + 1, sizeof (u32))))
       return -ENOMEM;
   c->service = calloc (r->controlled[FP_CONTROLLED_SERVICE].capacity, sizeof (*c->service));
   c->endpoint = calloc (r->controlled[FP_CONTROLLED_ENDPOINT].capacity, sizeof (*c->endpoint));
   c->vip = calloc (r->controlled[FP_CONTROLLED_VIP].capacity, sizeof (*c->vip));
+  if (fp_tunnel_state_init (r, &c->gtpu))
+    return -ENOMEM;
   c->retired_size = 1024;
   c->retired = calloc (c->retired_size, sizeof (*c->retired));
   if (!c->service || !c->endpoint || !c->vip || !c->retired || fp_arena_init (&c->arena, r->array_words))

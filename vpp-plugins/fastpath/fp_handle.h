@@ -65,6 +65,7 @@ enum fp_controlled
   FP_CONTROLLED_GTPU_PEER,
   FP_CONTROLLED_TUNNEL,
   FP_CONTROLLED_UE,
+  FP_CONTROLLED_ENCAP, /* records only, named by tunnels and UE prefixes */
   FP_CONTROLLED_VIP,
   FP_CONTROLLED_TABLES
 };

@@ -4,7 +4,7 @@
 #define FP_LAYOUT_H
 
 #include "fp_digest.h"
-#include "fp_handle.h"
+#include "fp_tunnel_types.h"
 
 #define FP_MAGIC	  0x6e6f696765727066ull /* "fpregion" */
 #define FP_LAYOUT_VERSION 1u			/* raise when the meaning of a record changes and its size does not */
@@ -78,7 +78,17 @@ fp_layout_hash (void)
 			sizeof (fp_frag_t),
 			sizeof (fp_prefix_record_t),
 			sizeof (fp_config_record_t),
-			sizeof (fp_stored_t),
+			sizeof (fp_gtpu_endpoint_record_t),
+			offsetof (fp_gtpu_endpoint_record_t, teids),
+			sizeof (fp_gtpu_peer_t),
+			offsetof (fp_gtpu_peer_t, t3_ms),
+			sizeof (fp_tunnel_t),
+			offsetof (fp_tunnel_t, ue4),
+			offsetof (fp_tunnel_t, seen),
+			sizeof (fp_gtpu_encap_t),
+			offsetof (fp_gtpu_encap_t, shape),
+			offsetof (fp_gtpu_encap_t, psc),
+			sizeof (fp_ue_t),
 			sizeof (fp_header_t) };
   return fp_xxh64 (facts, sizeof (facts), 0);
 }
@@ -126,10 +136,13 @@ fp_layout (fp_layout_t *l, const fp_capacity_t *c, u64 page)
   fp_layout_table (&l->controlled[FP_CONTROLLED_PREFIX], &end, c->prefixes, c->prefixes, sizeof (fp_prefix_record_t));
   fp_layout_table (&l->controlled[FP_CONTROLLED_SETTING], &end, c->settings, c->settings, sizeof (fp_config_record_t));
   fp_layout_table (&l->controlled[FP_CONTROLLED_VIP], &end, c->frontends, c->frontends, sizeof (fp_vip_t));
-  fp_layout_table (&l->controlled[FP_CONTROLLED_GTPU_ENDPOINT], &end, c->gtpu_endpoints, c->gtpu_endpoints, sizeof (fp_stored_t));
-  fp_layout_table (&l->controlled[FP_CONTROLLED_GTPU_PEER], &end, c->gtpu_peers, c->gtpu_peers, sizeof (fp_stored_t));
-  fp_layout_table (&l->controlled[FP_CONTROLLED_TUNNEL], &end, c->tunnels, c->tunnels, sizeof (fp_stored_t));
-  fp_layout_table (&l->controlled[FP_CONTROLLED_UE], &end, c->ues, c->ues, sizeof (fp_stored_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_GTPU_ENDPOINT], &end, c->gtpu_endpoints, c->gtpu_endpoints,
+		   sizeof (fp_gtpu_endpoint_record_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_GTPU_PEER], &end, c->gtpu_peers, c->gtpu_peers, sizeof (fp_gtpu_peer_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_TUNNEL], &end, c->tunnels, c->tunnels, sizeof (fp_tunnel_t));
+  fp_layout_table (&l->controlled[FP_CONTROLLED_UE], &end, c->ues, c->ues, sizeof (fp_ue_t));
+  /* One record a tunnel, and some for changes that the workers have not let go of yet. No index. */
+  fp_layout_table (&l->controlled[FP_CONTROLLED_ENCAP], &end, c->tunnels + c->tunnels / 8 + 64, 0, sizeof (fp_gtpu_encap_t));
   /* Two sets an endpoint, rounded up to a power of two, old and new ones at the same time. */
   l->array_words = fp_power_of_two (8ull * c->endpoints < 64 ? 64 : 8ull * c->endpoints);
   l->arrays_at = fp_layout_place (&end, (u64) l->array_words * sizeof (u32));

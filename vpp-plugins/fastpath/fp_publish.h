@@ -4,7 +4,7 @@
 #ifndef FP_PUBLISH_H
 #define FP_PUBLISH_H
 
-#include "fp_control_state.h"
+#include "fp_tunnel_publish.h"
 
 /* ---- known addresses ---- */
 
@@ -307,6 +307,10 @@ fp_publish_snapshots (fp_region_t *r)
     c->prefixes_dirty = fp_publish_prefixes (r) != 0;
   if (c->settings_dirty)
     c->settings_dirty = fp_publish_settings (r) != 0;
+  if (c->gtpu.snapshot_dirty)
+    fp_gtpu_publish (r);
+  if (c->gtpu.shapes_dirty)
+    fp_gtpu_publish_shapes (r);
 }
 
 #endif /* FP_PUBLISH_H */

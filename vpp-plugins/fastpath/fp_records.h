@@ -7,6 +7,7 @@
 
 #include "fp_prefixes.h"
 #include "fp_services.h"
+#include "fp_tunnel_records.h"
 
 #define FP_L4_TCP  6
 #define FP_L4_UDP  17
@@ -55,28 +56,9 @@ fp_wire_key_size (u32 table)
 
 /* Tables of GTP-U. */
 FP_INLINE int
-fp_table_stored (u32 table)
+fp_table_gtpu (u32 table)
 {
   return table >= FP_TABLE_GTPU_ENDPOINT && table <= FP_TABLE_GTPU_UE;
-}
-
-FP_INLINE int
-fp_all_zero (const void *data, size_t length)
-{
-  const u8 *p = data;
-  u8 any = 0;
-  while (length--)
-    any |= *p++;
-  return !any;
-}
-
-/* A unicast-looking address of the family: not zero, and IPv4 fills no more than four bytes. */
-FP_INLINE int
-fp_address_valid (u8 family, const u8 address[16])
-{
-  if (family == 4)
-    return !fp_all_zero (address, 4) && fp_all_zero (address + 4, 12);
-  return family == 6 && !fp_all_zero (address, 16);
 }
 
 FP_INLINE int
@@ -176,7 +158,7 @@ fp_wire_valid (u32 table, const fp_wire_t *wire)
     case FP_TABLE_ENDPOINT:
       return fp_endpoint_valid (&wire->endpoint);
     default:
-      return fp_table_stored (table) ? 0 : -EINVAL;
+      return fp_table_gtpu (table) ? fp_gtpu_wire_valid (table, wire) : -EINVAL;
     }
 }
 
@@ -244,53 +226,6 @@ FP_INLINE fp_config_record_t *
 fp_setting_at (const fp_region_t *r, u32 slot)
 {
   return fp_controlled_at (r, FP_CONTROLLED_SETTING, slot, sizeof (fp_config_record_t));
-}
-
-FP_INLINE fp_stored_t *
-fp_stored_at (const fp_region_t *r, enum fp_controlled t, u32 slot)
-{
-  return fp_controlled_at (r, t, slot, sizeof (fp_stored_t));
-}
-
-/* A key begins a record and is a whole number of words. */
-FP_INLINE u64
-fp_hash_stored (const fp_hash_t *h, const u8 *key, u32 size)
-{
-  u64 words[4];
-  memcpy (words, key, size);
-  return fp_hash_words (h, words, size / 8);
-}
-
-FP_INLINE int
-fp_stored_match (const void *ctx, int live, u32 ref, const void *key, u32 size)
-{
-  const fp_control_table_t *t = ctx;
-  (void) live;
-  return ref >> 1 < t->capacity && !memcmp (((const fp_stored_t *) t->records)[ref >> 1].wire, key, size);
-}
-
-FP_INLINE int
-fp_stored_match16 (const void *ctx, int live, u32 ref, const void *key)
-{
-  return fp_stored_match (ctx, live, ref, key, 16);
-}
-
-FP_INLINE int
-fp_stored_match24 (const void *ctx, int live, u32 ref, const void *key)
-{
-  return fp_stored_match (ctx, live, ref, key, 24);
-}
-
-FP_INLINE int
-fp_stored_match32 (const void *ctx, int live, u32 ref, const void *key)
-{
-  return fp_stored_match (ctx, live, ref, key, 32);
-}
-
-FP_INLINE fp_match_fn_t *
-fp_stored_matcher (u32 key_size)
-{
-  return key_size == 16 ? fp_stored_match16 : key_size == 24 ? fp_stored_match24 : fp_stored_match32;
 }
 
 FP_INLINE fp_endpoint_key_t
@@ -367,7 +302,7 @@ fp_controlled_gen (const fp_region_t *r, enum fp_controlled t, u32 slot)
     case FP_CONTROLLED_GTPU_PEER:
     case FP_CONTROLLED_TUNNEL:
     case FP_CONTROLLED_UE:
-      return &fp_stored_at (r, t, slot)->gen;
+      return fp_gtpu_gen (r, t, slot);
     default:
       return &fp_vip_at (r, slot)->gen;
     }
@@ -393,12 +328,10 @@ fp_controlled_hash (const fp_region_t *r, enum fp_controlled t, u32 slot)
     case FP_CONTROLLED_SETTING:
       return fp_hash_setting (&r->hash, &fp_setting_at (r, slot)->wire);
     case FP_CONTROLLED_GTPU_ENDPOINT:
-    case FP_CONTROLLED_UE:
-      return fp_hash_stored (&r->hash, fp_stored_at (r, t, slot)->wire, 24);
     case FP_CONTROLLED_GTPU_PEER:
-      return fp_hash_stored (&r->hash, fp_stored_at (r, t, slot)->wire, 32);
     case FP_CONTROLLED_TUNNEL:
-      return fp_hash_stored (&r->hash, fp_stored_at (r, t, slot)->wire, 16);
+    case FP_CONTROLLED_UE:
+      return fp_gtpu_hash (r, t, slot);
     default:
       {
 	const fp_vip_t *v = fp_vip_at (r, slot);
@@ -433,8 +366,7 @@ fp_wire_find (const fp_region_t *r, u32 table, const fp_wire_t *key, u64 *hash)
     case FP_TABLE_GTPU_PEER:
     case FP_TABLE_GTPU_TUNNEL:
     case FP_TABLE_GTPU_UE:
-      *hash = fp_hash_stored (&r->hash, key->bytes, fp_wire_key_size (table));
-      return fp_index_find (&t->index, *hash, fp_stored_matcher (fp_wire_key_size (table)), t, key);
+      return fp_gtpu_wire_find (r, table, key, hash);
     default:
       {
 	const fp_control_table_t *services = &r->controlled[FP_CONTROLLED_SERVICE];
@@ -499,7 +431,7 @@ fp_wire_rebuild (const fp_region_t *r, u32 table, u32 slot, fp_wire_t *wire)
     case FP_TABLE_GTPU_PEER:
     case FP_TABLE_GTPU_TUNNEL:
     case FP_TABLE_GTPU_UE:
-      memcpy (wire->bytes, fp_stored_at (r, fp_table_controlled (table), slot)->wire, sizeof (wire->bytes));
+      fp_gtpu_wire_rebuild (r, table, slot, wire);
       break;
     default:
       {

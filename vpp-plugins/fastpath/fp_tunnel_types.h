@@ -221,6 +221,8 @@ struct fp_gtpu_tables
   fp_gtpu_snapshot_t *_Atomic snapshot FP_ALIGNED;
   fp_gtpu_encap_t *encaps; /* in the region */
   u32 encap_capacity;
+  u64 *ids; /* control thread: id of the endpoint in each slot, 0: free */
+  u32 ids_used, last_id;
   fp_tunnel_counters_t *counters[FP_MAX_WORKERS + 1]; /* by tunnel slot; the last one is the control thread's */
 };
 typedef struct fp_gtpu_tables fp_gtpu_tables_t;

@@ -352,15 +352,6 @@ typedef struct
   u32 pad[7];
 } FP_ALIGNED fp_config_record_t;
 
-/* Records of GTP-U, as they came. */
-typedef struct
-{
-  u8 wire[64];
-  _Atomic u32 gen;
-  u32 pad[15];
-} FP_ALIGNED fp_stored_t;
-
-_Static_assert (sizeof (fp_stored_t) == 128, "stored record");
 _Static_assert (sizeof (fp_prefix_record_t) == 64, "prefix");
 _Static_assert (sizeof (fp_config_record_t) == 64, "setting");
 
