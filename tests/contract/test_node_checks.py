@@ -99,7 +99,10 @@ def test_attach_modes(settled):
         "ip link add br0 type bridge; ip link set br0 up; ip route add 10.244.1.0/24 dev br0",
     )
     assert mode() == "bridge"
-    assert any("bridge" in f.message for f in findings(settled))
+    sh(settled.names["node"], "ip link add port type veth peer name other; ip link set port master br0")
+    assert mode() == "bridge"
+    sh(settled.names["node"], "bridge link set dev port isolated on")
+    assert mode() == "isolated"
 
 
 def test_the_commands(lab, tmp_path):

@@ -227,7 +227,7 @@ def _family(f: Fields, c: Constants) -> Iterator[Chain]:
     yield Chain(f"sent{n}", None, sent if fc.served else ())
     to_endpoint = f"{f.dst} . {f.proto} . {f.dport} @endpoints{n}"
     yield Chain(f"forget{n}", None, (f"{to_endpoint} delete @direct{n} {{ {flow} }}",))
-    # Another service proxy's flow to an endpoint that Services of ours have, too: its replies are that proxy's.
+    # Another proxy's flow to an endpoint that Services of ours have, too: its replies are that proxy's.
     yield Chain(f"elsewhere{n}", None, (f"{to_endpoint} update @direct{n} {{ {flow} }}",))
 
 

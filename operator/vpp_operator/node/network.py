@@ -184,6 +184,10 @@ class NodeNetwork:
                 self._mtu = netlink.uplink_mtu(ip, spec.addresses)
         return spec.mtu or self._mtu
 
+    def joined(self) -> bool:
+        """Whether anything of ours is on the node, of this process or an earlier one."""
+        return bool(self._journal.entries())
+
     def check(self, spec: NodeSpec) -> list[Finding]:
         """Return what differs from ``spec`` on the node, without touching it."""
         try:

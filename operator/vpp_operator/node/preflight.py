@@ -248,42 +248,47 @@ def _mtu(spec: NodeSpec | None) -> Iterator[Finding]:
         yield Finding("Degraded", "PreflightFailed", message, "give pods and uplink the same MTU")
 
 
-def _bridge(spec: NodeSpec | None) -> Iterator[Finding]:
-    if spec is not None and attach_mode(spec.pod_cidrs) == "bridge":
-        message = (
-            "pods of this node share a bridge: replies between two of them do not pass the host, so ClusterIP"
-            " connections between pods of this node fail unless their source is translated"
-        )
-        remedy = "use a routed CNI (ptp, Calico, kindnet), or a bridge with isolated ports"
-        yield Finding("Degraded", "PreflightFailed", message, remedy)
-
-
 def attach_mode(pod_cidrs: Iterable[IpNetwork]) -> str:
-    """Return how the pods of this node are connected: ``routed`` (a route for each), ``bridge`` or
-    ``unknown``. Blocks."""
+    """Return how the pods of this node are connected. Blocks.
+
+    ``routed``: a route for each, all they send passes the host. ``bridge``: they answer each other past the
+    host's routing, so a reply to a Service's client on the same bridge would not be translated back: the
+    source of such flows must be the node's (the setting MASQUERADE_ALL). ``isolated``: on a bridge whose
+    ports reach the host only. ``unknown``: no interface of pods was found.
+    """
+    cidrs = list(pod_cidrs)
     try:
         with IPRoute() as ip:
-            kinds = {i["index"]: i.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") for i in ip.get_links()}
-            modes = {_mode(route, kinds, list(pod_cidrs)) for route in ip.get_routes(table=254)}
+            links = list(ip.get_links())
+            kinds = {i["index"]: i.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") for i in links}
+            found = {_bearer(route, kinds, cidrs) for route in ip.get_routes(table=254)}
     except (NetlinkError, OSError):
         return "unknown"
-    return "bridge" if "bridge" in modes else "routed" if "routed" in modes else "unknown"
+    bridges = {index for index in found if kinds.get(index) == "bridge"}
+    if not bridges:
+        return "routed" if found - {0} else "unknown"
+    ports = [i for i in links if i.get_attr("IFLA_MASTER") in bridges]
+    return "isolated" if ports and all(_isolated(port) for port in ports) else "bridge"
 
 
-def _mode(route: Any, kinds: dict[int, str | None], pod_cidrs: list[IpNetwork]) -> str:
-    destination, kind = route.get_attr("RTA_DST"), kinds.get(route.get_attr("RTA_OIF") or 0)
+def _isolated(port: Any) -> bool:
+    data = port.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA")
+    return bool(data and data.get_attr("IFLA_BRPORT_ISOLATED"))
+
+
+def _bearer(route: Any, kinds: dict[int, str | None], pod_cidrs: list[IpNetwork]) -> int:
+    """Return the index of the interface of a route to pods of this node, 0 for another route."""
+    destination, index = route.get_attr("RTA_DST"), route.get_attr("RTA_OIF") or 0
+    kind = kinds.get(index)
     if destination is None or kind is None:
-        return ""
+        return 0
     network = ipaddress.ip_network((destination, route["dst_len"]))
     ours = any(
         n.version == network.version and (network.subnet_of(n) or n.subnet_of(network))  # type: ignore[arg-type]
         for n in pod_cidrs
     )
-    if not ours:
-        return ""
-    if kind == "bridge":
-        return "bridge"
-    return "routed" if network.prefixlen == network.max_prefixlen else ""
+    alone = network.prefixlen == network.max_prefixlen
+    return index if ours and (kind == "bridge" or alone) else 0
 
 
 _CHECKS: tuple[Callable[[NodeSpec | None], Iterator[Finding]], ...] = (
@@ -294,7 +299,6 @@ _CHECKS: tuple[Callable[[NodeSpec | None], Iterator[Finding]], ...] = (
     _settings,
     _ports,
     _mtu,
-    _bridge,
     _gtpu,
 )
 
