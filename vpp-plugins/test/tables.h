@@ -70,7 +70,7 @@ wire_endpoint (u64 service, u32 address, u16 port, u8 flags)
 static inline int
 upsert (fp_region_t *r, u32 table, const void *record)
 {
-  int code;
+  int code = 1;
   fp_control_upsert (r, table, record, 1, &code);
   return code;
 }
@@ -78,7 +78,7 @@ upsert (fp_region_t *r, u32 table, const void *record)
 static inline int
 delete (fp_region_t *r, u32 table, const void *key)
 {
-  int code;
+  int code = 1;
   fp_control_delete (r, table, key, 1, &code);
   return code;
 }
