@@ -183,7 +183,8 @@ targets = st.builds(
 )
 def test_set_changes_lead_from_any_state_to_any_other(have, want, lingering):
     held = {"endpoints4": SetContent(have, lingering - have)}
-    changes = set_changes({"endpoints4": want}, held)
+    desired = dataclasses.replace(steering_state(SPEC, 1500), sets={"endpoints4": want}, differences={})
+    changes = set_changes(desired, held)
     now, running_out = set(have), set(lingering - have)
     for change in changes:
         assert change.name == "endpoints4"

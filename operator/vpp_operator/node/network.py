@@ -26,11 +26,13 @@ from vpp_operator.node.state import (
     DelProxy,
     DelRoute,
     DelRule,
+    Difference,
     Element,
     Kernel,
     MakeLink,
     SetElements,
     Steering,
+    difference,
     plan_announcement,
     plan_loss,
     plan_network,
@@ -71,20 +73,19 @@ class _Held:
     """FORWARD chains that do not accept the host link yet."""
 
 
-def set_changes(
-    desired: Mapping[str, frozenset[Element]], held: Mapping[str, nft.SetContent]
-) -> list[SetElements]:
-    """Return what turns the held sets into the desired ones; sets that are the same object are not
-    compared."""
+def set_changes(desired: Steering, held: Mapping[str, nft.SetContent]) -> list[SetElements]:
+    """Return what turns the held sets into the desired ones; where the state says how it came about from
+    what is held, nothing is compared."""
     changes = []
     for name in SETS:
-        want = desired.get(name, frozenset())
-        have = held.get(name, nft.SetContent())
-        if want is have.elements or SETS[name].dynamic:
+        if SETS[name].dynamic:
             continue
-        add, remove = want - have.elements, have.elements - want
-        if add or remove:
-            changes.append(SetElements(name, add, remove, add & have.lingering))
+        have = held.get(name, nft.SetContent())
+        change: Difference[Element] | None = desired.differences.get(name)
+        if change is None or change.base is not have.elements:
+            change = difference(desired.sets.get(name, frozenset()), have.elements)
+        if change.add or change.remove:
+            changes.append(SetElements(name, change.add, change.remove, change.add & have.lingering))
     return changes
 
 
@@ -123,13 +124,12 @@ class NodeNetwork:
             else:
                 desired = steering_state(spec, spec.mtu or self._mtu, gtpu, self._before)
             held = self._held
-            changes = set_changes(desired.sets, held.sets)
+            changes = set_changes(desired, held.sets)
             steps = self._plan(desired, held, changes)
-            if steps:
-                # Until all steps are made, nobody knows what the node holds.
-                self._held = None
-                self._carry_out(steps)
-                self._held = _after(desired, held, changes)
+            # Until all steps are made, nobody knows what the node holds.
+            self._held = None
+            self._carry_out(steps)
+            self._held = _after(desired, held, changes)
             self._before = Before(spec, desired)
             return Applied(tuple(step.text for step in steps), gtpu.refused)
 
@@ -140,7 +140,7 @@ class NodeNetwork:
             gtpu = accept(spec, neighbours.read_ground(ip))
         desired = steering_state(spec, self._find_mtu(spec), gtpu)
         held = _read(desired.constants)
-        return tuple(step.text for step in self._plan(desired, held, set_changes(desired.sets, held.sets)))
+        return tuple(step.text for step in self._plan(desired, held, set_changes(desired, held.sets)))
 
     def announce(self, spec: NodeSpec) -> None:
         """Tell neighbours once more where the endpoints' own addresses of ``spec`` are. An apply does so for

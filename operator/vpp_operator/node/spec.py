@@ -5,11 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-_T = TypeVar("_T")
 
 __all__ = [
     "DEFAULT_SNAT_RANGES",
@@ -22,7 +21,6 @@ __all__ = [
     "NodeSpec",
     "NodeSpecError",
     "Target",
-    "added",
 ]
 
 DEFAULT_SNAT_RANGES: tuple[tuple[int, int], ...] = ((10000, 29999), (61000, 65535))
@@ -117,11 +115,13 @@ class NodeSpec:
         """Return the families that are served."""
         return tuple(f for f in (4, 6) if self.source(f) is not None)
 
-    def validate(self, since: NodeSpec | None = None) -> None:
-        """Raise :class:`NodeSpecError` when a field cannot be brought onto a node.
+    def validate(self) -> None:
+        """Raise :class:`NodeSpecError` when a field cannot be brought onto a node."""
+        self.validate_settings()
+        self.validate_elements(self.node_ports, self.external, self.endpoints)
 
-        ``since``: a spec that was found good; of the large sets only what it does not hold is looked at.
-        """
+    def validate_settings(self) -> None:
+        """Raise :class:`NodeSpecError` for a wrong field other than the large sets."""
         if not self.addresses:
             raise NodeSpecError("addresses: empty; give the node's InternalIP addresses")
         for address in (*self.addresses, *self.snat_addresses):
@@ -136,23 +136,19 @@ class NodeSpec:
         if self.mtu and not _MIN_MTU <= self.mtu <= 65535:
             raise NodeSpecError(f"mtu: {self.mtu} is not within {_MIN_MTU}..65535 bytes")
         _validate_ranges(self.snat_ranges)
-        same_ranges = since is not None and since.snat_ranges == self.snat_ranges
-        for port in added(self.node_ports, since.node_ports if since and same_ranges else None):
+
+    def validate_elements(
+        self, node_ports: Iterable[NodePort], external: Iterable[Target], endpoints: Iterable[Target]
+    ) -> None:
+        """Raise :class:`NodeSpecError` for a wrong element of the large sets: those given are looked at."""
+        for port in node_ports:
             _validate_port("node_ports", port.protocol, port.port)
             if any(low <= port.port <= high for low, high in self.snat_ranges):
                 raise NodeSpecError(
                     f"node_ports: {port.port} lies within snat_ranges; take it out of the source-port pool"
                 )
-        _validate_targets("external", added(self.external, since.external if since else None))
-        _validate_targets("endpoints", added(self.endpoints, since.endpoints if since else None))
-
-
-def added(now: frozenset[_T], before: frozenset[_T] | None) -> frozenset[_T]:
-    """Return the elements of ``now`` that ``before`` has not; nothing is compared where both are one
-    object."""
-    if now is before:
-        return frozenset()
-    return now - before if before else now
+        _validate_targets("external", external)
+        _validate_targets("endpoints", endpoints)
 
 
 def _validate_ranges(ranges: Iterable[tuple[int, int]]) -> None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 from vpp_operator.node.gtpu import NOTHING_ACCEPTED, Accepted
-from vpp_operator.node.spec import IpAddress, IpNetwork, NodePort, NodeSpec, NodeSpecError, Target, added
+from vpp_operator.node.spec import IpAddress, IpNetwork, NodePort, NodeSpec, NodeSpecError, Target
 
 __all__ = [
     "Action",
@@ -21,6 +21,7 @@ __all__ = [
     "DelProxy",
     "DelRoute",
     "DelRule",
+    "Difference",
     "FamilyConstants",
     "HostLink",
     "Kernel",
@@ -30,6 +31,7 @@ __all__ = [
     "Rule",
     "SetElements",
     "Steering",
+    "difference",
     "plan_announcement",
     "plan_loss",
     "plan_network",
@@ -138,6 +140,7 @@ class Kernel:
     proxies: frozenset[Proxy] = frozenset()
 
 
+_T = TypeVar("_T")
 Element = Target | NodePort | bytes | tuple[int, int] | IpNetwork
 
 
@@ -175,6 +178,15 @@ _NODE_PORTS = (30000, 32767)
 
 
 @dataclass(frozen=True, slots=True)
+class Difference(Generic[_T]):
+    """What makes ``base`` into another set."""
+
+    base: frozenset[_T]
+    add: frozenset[_T]
+    remove: frozenset[_T]
+
+
+@dataclass(frozen=True, slots=True)
 class Steering:
     """Desired state. Sets by name: see ``ruleset.py``."""
 
@@ -184,6 +196,8 @@ class Steering:
     sets: Mapping[str, frozenset[Element]] = field(default_factory=dict)
     constants: Constants = field(default_factory=lambda: NO_CONSTANTS)
     proxies: frozenset[Proxy] = frozenset()
+    differences: Mapping[str, Difference[Any]] = field(default_factory=dict, compare=False)
+    """How large sets came about from an earlier state, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +356,17 @@ def steering_state(
     ``before``: an earlier spec with its state, from which the large sets are derived by their difference.
     Errors: :class:`NodeSpecError` when a field is wrong.
     """
-    spec.validate(before.spec if before else None)
+    spec.validate_settings()
+    old = before.spec if before else None
+    ports = difference(spec.node_ports, old.node_ports if old else frozenset())
+    targets = {
+        name: difference(getattr(spec, name), getattr(old, name, frozenset()))
+        for name in ("external", "endpoints")
+    }
+    again = old is not None and old.snat_ranges != spec.snat_ranges
+    spec.validate_elements(
+        spec.node_ports if again else ports.add, targets["external"].add, targets["endpoints"].add
+    )
     families = spec.families()
     rules = frozenset(rule for family in families for rule in _rules(family))
     routes: set[Route] = set()
@@ -350,6 +374,7 @@ def steering_state(
         "node_ports": cast(frozenset[Element], spec.node_ports),
         "snat_ports": frozenset(_merged(spec.snat_ranges)),
     }
+    differences: dict[str, Difference[Any]] = {"node_ports": ports}
     for family in (4, 6):
         served = family in families
         source = str(spec.source(family))
@@ -357,8 +382,9 @@ def steering_state(
         # as the service ranges are.
         own = [ipaddress.ip_network(a) for a, _ in gtpu.own if served and a.version == family]
         services = _networks([*spec.service_cidrs, *gtpu.pools], family) if served else []
-        sets[f"external{family}"] = _of_family("external", spec.external, family, served, before)
-        sets[f"endpoints{family}"] = _of_family("endpoints", spec.endpoints, family, served, before)
+        for name, change in targets.items():
+            of_family = _of_family(f"{name}{family}", getattr(spec, name), change, served, before)
+            sets[f"{name}{family}"], differences[f"{name}{family}"] = of_family
         external = cast(frozenset[Target], sets[f"external{family}"])
         foreign = [ipaddress.ip_network(a) for a in {t.address for t in external}]
         everywhere = ipaddress.ip_network("0.0.0.0/0" if family == 4 else "::/0")
@@ -380,25 +406,37 @@ def steering_state(
         raise NodeSpecError(f"mtu: no interface holds {spec.addresses[0]}; give the MTU or a local address")
     proxies = frozenset(Proxy(a.version, str(a), interface) for a, interface in gtpu.own if interface)
     link = HostLink(mtu, frozenset(families))
-    return Steering(link, rules, frozenset(routes), sets, _constants(spec, sets), proxies)
+    constants = _constants(spec, sets)
+    return Steering(link, rules, frozenset(routes), sets, constants, proxies, differences)
+
+
+def difference(now: frozenset[_T], before: frozenset[_T]) -> Difference[_T]:
+    """Return what makes ``before`` into ``now``; nothing is compared where both are one object."""
+    if now is before:
+        return Difference(before, frozenset(), frozenset())
+    add = now - before if before else now
+    # Mostly something was only added: a second pass over all finds nothing then.
+    gone = before - now if len(before) + len(add) != len(now) else frozenset[_T]()
+    return Difference(before, add, gone)
 
 
 def _of_family(
-    name: str, targets: frozenset[Target], family: int, served: bool, before: Before | None
-) -> frozenset[Element]:
-    """Return the targets of a family. Unchanged ones are not gone through: the set is the object it was."""
-    size = 4 if family == 4 else 16
+    name: str, targets: frozenset[Target], change: Difference[Target], served: bool, before: Before | None
+) -> tuple[frozenset[Element], Difference[Element]]:
+    """Return the targets of a family and their difference to the earlier ones. Unchanged ones are not gone
+    through: the set is the object it was."""
+    size = 4 if name.endswith("4") else 16
     if not served:
-        return frozenset()
-    if before is None or family not in before.spec.families():
-        return frozenset(t for t in targets if len(t.address) == size)
-    old_targets: frozenset[Target] = getattr(before.spec, name)
-    old = before.state.sets[f"{name}{family}"]
-    new = frozenset(t for t in added(targets, old_targets) if len(t.address) == size)
-    gone = frozenset(t for t in added(old_targets, targets) if len(t.address) == size)
-    if not (new or gone):
-        return old
-    return (old - gone) | new if gone else old | new
+        return frozenset(), Difference(frozenset(), frozenset(), frozenset())
+    if before is None or int(name[-1]) not in before.spec.families():
+        now = frozenset[Element](t for t in targets if len(t.address) == size)
+        return now, Difference(frozenset(), now, frozenset())
+    old = before.state.sets[name]
+    new = frozenset(t for t in change.add if len(t.address) == size)
+    gone = frozenset(t for t in change.remove if len(t.address) == size)
+    if new or gone:
+        return (old - gone) | new if gone else old | new, Difference(old, new, gone)
+    return old, Difference(old, frozenset(), frozenset())
 
 
 def _is_foreign_local(rule: Rule) -> bool:
