@@ -21,7 +21,14 @@ RULES = [
     {"apiGroups": [""], "resources": ["services", "nodes"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["vpp-operator.dev"], "resources": ["dataplanes"], "verbs": ["get", "list", "watch"]},
+    {
+        "apiGroups": ["vpp-operator.dev"],
+        "resources": ["dataplanes", "gtpuendpoints", "gtputunnels", "gtputunnelsets"],
+        "verbs": ["get", "list", "watch"],
+    },
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]},
+    {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+    {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
     {"apiGroups": ["vpp-operator.dev"], "resources": ["dataplanes/status"], "verbs": ["patch"]},
 ]
 

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from vpp_operator.dataplane.records import (
     Table,
 )
 from vpp_operator.kube import ApiAccess, ApiError
-from vpp_operator.node.spec import NodeSpec
+from vpp_operator.node.spec import IpAddress, NodeSpec
 
 NODE = "agent-node"
 DATAPLANE = f"/apis/vpp-operator.dev/v1alpha1/dataplanes/{NODE}"
@@ -125,6 +125,7 @@ def new_agent(
         state_dir=folder / "state",
         health=Bind("127.0.0.1", free_port()),
         metrics=Bind("127.0.0.1", free_port()),
+        figures=Bind("127.0.0.1", free_port()),
         **more,
     )
     return Agent(settings, make.access(plane, folder), EmbeddedDataplane(engine.socket_path), network)
@@ -212,6 +213,9 @@ async def test_programs_the_cluster_and_reports(
             "EndpointSlice",
             "Node",
             "ServiceCIDR",
+            "GtpuEndpoint",
+            "GtpuTunnel",
+            "GtpuTunnelSet",
         }
         assert found["problemCount"] == 0
         assert await get(agent.settings.health, "/readyz") == (200, "ok\n")
@@ -288,6 +292,7 @@ def new_agent_without_account(folder: Path, plane: ControlPlane, engine: Embedde
         state_dir=folder / "state",
         health=Bind("127.0.0.1", free_port()),
         metrics=Bind("127.0.0.1", free_port()),
+        figures=Bind("127.0.0.1", free_port()),
     )
     return Agent(settings, access, EmbeddedDataplane(engine.socket_path), None)
 
@@ -470,10 +475,18 @@ class RecordingNetwork:
     def __init__(self) -> None:
         self.specs: list[NodeSpec] = []
         self.undone = 0
+        self.withdrawn: list[IpAddress] = []
+        self.announced: list[NodeSpec] = []
 
     def apply(self, spec: NodeSpec, *, verify: bool = False) -> None:
         spec.validate()
         self.specs.append(spec)
+
+    def withdraw(self, addresses: Collection[IpAddress]) -> None:
+        self.withdrawn += addresses
+
+    def announce(self, spec: NodeSpec) -> None:
+        self.announced.append(spec)
 
     def undo(self) -> None:
         self.undone += 1
@@ -522,6 +535,7 @@ async def test_sigterm_ends_the_process_and_leaves_everything_in_place(
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "vpp_operator.cli", "agent", "--no-steering"),
+        f"--figures-bind=127.0.0.1:{free_port()}",
         *(f"--socket={engine.socket_path}", f"--run-dir={tmp_path}", f"--state-dir={tmp_path / 'state'}"),
         *(f"--health-bind=127.0.0.1:{health}", f"--metrics-bind=127.0.0.1:{free_port()}"),
         env=environment,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import ipaddress
 import os
@@ -21,7 +22,9 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from vpp_operator.agent.enginesettings import pending_restart, switches_value, write_settings
 from vpp_operator.agent.facts import NodeObject, decode_node, decode_service_cidrs
+from vpp_operator.agent.figures import Reviewer, figures_app, make_certificate
 from vpp_operator.agent.floating import FloatingEndpoints
+from vpp_operator.agent.gtpureport import ReportMaker, TunnelStats
 from vpp_operator.agent.gtpusource import GtpuSink, GtpuSource, tunnel_key
 from vpp_operator.agent.health import health_app, metrics_app, serve
 from vpp_operator.agent.interfaces import AddressWatch, listening_ports, own_addresses
@@ -36,8 +39,8 @@ from vpp_operator.agent.sources import ServiceSource, Source
 from vpp_operator.agent.status import Knowledge, refusal_problems
 from vpp_operator.agent.steering import Network, NodeSteering
 from vpp_operator.api.base import API_VERSION
-from vpp_operator.api.conditions import Reason
-from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec
+from vpp_operator.api.conditions import ConditionType, Reason
+from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec, FiguresServer
 from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
 from vpp_operator.dataplane.records import Table
 from vpp_operator.gtpu.decode import decode_endpoint, decode_set, decode_tunnel
@@ -59,6 +62,7 @@ _log = structlog.get_logger(__name__)
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 CHECK_SECONDS = 60.0
+HELD_CHECK_SECONDS = 2.0
 STUCK_SECONDS = 120.0
 ENGINE_GRACE_SECONDS = 20.0
 """An engine may be away for this long before Floating endpoints move to another node."""
@@ -98,8 +102,10 @@ class Agent:
         self._selected = True
         self._undone = False
         self._findings: list[Finding] = []
+        self._look = asyncio.Event()
         self._attach_mode: AttachMode | None = None
         self._connected_at = time.monotonic()
+        self._figures: FiguresServer | None = None
         self._object_error = ""
         self._memory = ServerMemory(access.servers, settings.state_dir / "api-servers")
         options = Options(
@@ -110,7 +116,7 @@ class Agent:
         self.node = NodeSource(
             settings.node_name,
             settings.source_ports,
-            settings.service_cidrs,
+            () if settings.proxy_name else settings.service_cidrs,
             settings.pod_cidrs,
             self._facts_changed,
         )
@@ -140,6 +146,9 @@ class Agent:
             on_change=self._condition_changed,
             on_stats=lambda stats: self.reporter.observe(stats),
         )
+        if self.steering is not None and network is not None and checks is not None:
+            # A node that another proxy serves is looked at before it is joined.
+            self.steering.held = not network.joined()
         # Nothing is changed before it is known whether the Dataplane is paused and the node selected.
         self.loop.pause(True)
         self.api = ApiAccess(access, user_agent=f"vpp-operator-agent/{_version()}")
@@ -153,6 +162,14 @@ class Agent:
             may_take=self._may_take,
             may_keep=self._may_keep,
             times=settings.lease_times,
+        )
+        self.reports = ReportMaker(
+            settings.node_name,
+            self.gtpu,
+            self.loop,
+            TunnelStats(dataplane),
+            refused=lambda: self.steering.refused if self.steering is not None else (),
+            lease_errors=self.floating.errors,
         )
         self.reporter = Reporter(
             self.api, settings.node_name, self.knowledge, may_take_back=lambda: not self.not_ready()
@@ -271,9 +288,15 @@ class Agent:
             return ""
         if not self.loop.settled_once:
             return self.loop.error or f"{self.loop.pending()} records to program"
-        if self.steering is not None and not self.steering.applied:
+        if self.steering is not None and not self.steering.applied and not self._other_proxy():
             return self.steering.error or "the node's network is being joined"
         return ""
+
+    def _other_proxy(self) -> Finding | None:
+        """The finding because of which the node is left as it is."""
+        if self.steering is None or not self.steering.held:
+            return None
+        return next((f for f in self._findings if f.condition == ConditionType.OTHER_PROXY_PRESENT), None)
 
     def _waiting_for(self) -> str:
         missing = [f"{kind}s" for kind in self.services.missing()] + self.gtpu.missing()
@@ -292,6 +315,9 @@ class Agent:
             o for o, _, _ in refused if o is not None and o.kind == "Service"
         }
         findings = [*self._findings, *self._pod_range_findings()]
+        if other := self._other_proxy():
+            left = f"{other.message}. The node's network is left as it is until they are gone"
+            findings[findings.index(other)] = dataclasses.replace(other, message=left)
         if self._object_error:
             findings.append(
                 Finding("Degraded", "Invalid", self._object_error, "bring CRD and agent to one release")
@@ -313,6 +339,7 @@ class Agent:
             findings=findings,
             services_total=self.services.total(),
             services_impaired=len(impaired),
+            figures=self._figures,
             tunnels_total=self.gtpu.total(),
             tunnels_missing=self._tunnels_missing(refusals),
             problems=[p for source in sources for p in source.problems()] + refusal_problems(refused),
@@ -414,7 +441,10 @@ class Agent:
                 on_refused=dataplane_refused,
             ),
         }
-        if not self.settings.service_cidrs:
+        if self.settings.proxy_name:
+            # The other addresses of the service ranges are another proxy's.
+            self.node.service_cidrs_known()
+        elif not self.settings.service_cidrs:
             self.watches["ServiceCIDR"] = Watch(
                 self.api,
                 WatchTarget("/apis/networking.k8s.io/v1/servicecidrs"),
@@ -446,6 +476,7 @@ class Agent:
                 stack.push_async_callback(runner.cleanup)
             await stack.enter_async_context(self.api)
             stack.push_async_callback(self._dataplane.close)
+            await self._serve_figures(stack)
             addresses = asyncio.Event()
             addresses.set()
             stack.callback(AddressWatch(addresses.set).close)
@@ -458,8 +489,16 @@ class Agent:
                 tasks.create_task(self.floating.run(), name="floating")
                 tasks.create_task(self._freeze_when_settled(), name="freeze")
                 tasks.create_task(self._follow_addresses(addresses), name="addresses")
-                tasks.create_task(_every(CHECK_SECONDS, self._check_node), name="checks")
+                tasks.create_task(self._look_at_node(), name="checks")
                 tasks.create_task(_every(2.0, self._undo_if_deselected), name="undo")
+
+    async def _serve_figures(self, stack: contextlib.AsyncExitStack) -> None:
+        settings = self.settings
+        context, fingerprint = make_certificate(settings.node_name, settings.run_dir)
+        runner = await serve(figures_app(Reviewer(self.api), self.reports.make), settings.figures, context)
+        stack.push_async_callback(runner.cleanup)
+        port = runner.addresses[0][1]
+        self._figures = FiguresServer(port=port, certificate_sha256=fingerprint)
 
     async def leave(self) -> None:
         """Before the process ends: give Floating endpoints to other nodes if this one is about to go.
@@ -494,6 +533,14 @@ class Agent:
         gc.collect()
         gc.freeze()
 
+    async def _look_at_node(self) -> None:
+        while True:
+            await _guarded(self._check_node)
+            held = self._selected and self.steering is not None and self.steering.held
+            self._look.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), HELD_CHECK_SECONDS if held else CHECK_SECONDS)
+
     async def _check_node(self) -> None:
         self.node.set_listeners(await asyncio.to_thread(listening_ports))
         if self._checks is None or self.steering is None:
@@ -508,24 +555,34 @@ class Agent:
         if findings != self._findings or mode != self._attach_mode:
             self._findings, self._attach_mode = findings, mode
             self._condition_changed()
+        if self.steering.held and not self._other_proxy():
+            self.steering.held = False
+            self.loop.wake()
 
     async def _undo_if_deselected(self) -> None:
         if self._selected:
+            if self._undone:
+                self._look.set()
             self._undone = False
         elif not self._undone and self.steering is not None:
             await self.steering.undo()
             self._undone = True
+            self.steering.held = self._checks is not None
             _log.warning("the node has its own network back")
 
 
 async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
     while True:
-        try:
-            await action()
-        except Exception as error:
-            # A look at the node that fails must not end the process: the next one may succeed.
-            _log.error("periodic task failed", task=action.__name__, error=str(error))
+        await _guarded(action)
         await asyncio.sleep(seconds)
+
+
+async def _guarded(action: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await action()
+    except Exception as error:
+        # A look at the node that fails must not end the process: the next one may succeed.
+        _log.error("periodic task failed", task=action.__name__, error=str(error))
 
 
 def _networks(texts: Sequence[str]) -> tuple[Any, ...]:
@@ -578,7 +635,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         settings,
         access,
         EmbeddedDataplane(settings.socket),
-        network,  # type: ignore[arg-type]  # withdraw follows
+        network,
         PreflightChecks(beside_other_proxy=settings.proxy_name is not None) if settings.steering else None,
     )
     asyncio.run(_run_until_signal(agent))

@@ -10,7 +10,11 @@ from vpp_operator.node.spec import Finding, NodeSpec
 __all__ = ["PreflightChecks"]
 
 
-_MODES = {"routed": AttachMode.ROUTED, "bridge": AttachMode.TRANSLATED_BRIDGE}
+_MODES = {
+    "routed": AttachMode.ROUTED,
+    "isolated": AttachMode.ISOLATED_BRIDGE,
+    "bridge": AttachMode.TRANSLATED_BRIDGE,
+}
 
 
 class PreflightChecks:

@@ -98,7 +98,7 @@ class FloatingEndpoints:
                     name,
                     self._node,
                     times=self._times,
-                    may_take=lambda: self._may_take() and not self._closed,
+                    may_take=lambda: not self._closed and self._may_keep() and self._may_take(),
                     may_keep=self._may_keep,
                     clock=self._clock,
                 )
@@ -204,8 +204,10 @@ class FloatingEndpoints:
     def _read_journal(self) -> dict[str, tuple[IpAddress, float]]:
         try:
             entries = orjson.loads(self._journal.read_bytes())
+            # One look at the Lease first: an agent that was away for long most likely still has it.
+            first_look = self._clock() + self._times.call + self._times.retry
             return {
-                name: (ipaddress.ip_address(entry["address"]), float(entry["until"]))
+                name: (ipaddress.ip_address(entry["address"]), max(float(entry["until"]), first_look))
                 for name, entry in entries.items()
             }
         except FileNotFoundError:

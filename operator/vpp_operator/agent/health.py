@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -43,9 +44,9 @@ def metrics_app(registry: CollectorRegistry) -> web.Application:
     return app
 
 
-async def serve(app: web.Application, bind: Bind) -> web.AppRunner:
+async def serve(app: web.Application, bind: Bind, context: ssl.SSLContext | None = None) -> web.AppRunner:
     """Start to serve; the caller cleans the runner up. Raises OSError when the address is taken."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, bind.host or None, bind.port).start()
+    await web.TCPSite(runner, bind.host or None, bind.port, ssl_context=context).start()
     return runner

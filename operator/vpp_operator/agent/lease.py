@@ -22,8 +22,8 @@ Why no two nodes are active
 
     A node that is cut off from the API server is Ready=Unknown for the others, while its dataplane is
     well. Its agent withdraws at V. An agent that is started while the API server cannot be reached finds
-    in the node's journal until when its predecessor was allowed to be active, and withdraws then
-    (:mod:`floating`).
+    in the node's journal until when its predecessor was allowed to be active, and withdraws then, or when
+    one look at the Lease has failed, whichever is later (:mod:`floating`).
 
     What remains: a node that is cut off and whose agent cannot be run at all, or is stopped, for longer
     than D. Its kernel then answers for the address beside the new node's. The new node announces the

@@ -286,32 +286,37 @@ class Loop:
 
     async def _take(self) -> None:
         """Bring the desired records up to date with the sources that are ready."""
+        taken: set[int] = set()
+        # What one source gives may be what another waits for.
+        while now := [i for i, s in enumerate(self._sources) if i not in taken and s.ready()]:
+            for index in now:
+                taken.add(index)
+                await self._take_from(index, self._sources[index])
+
+    async def _take_from(self, index: int, source: Source) -> None:
         state = self._state
-        for index, source in enumerate(self._sources):
-            if not source.ready():
-                continue
-            if index not in self._ready:
-                # From now on what the dataplane holds in these tables beyond the desired may go.
-                self._ready.add(index)
-                for table in source.tables:
-                    state.dirty[table].update(state.actual[table])
-            self._partial.discard(index)
-            deadline = self._clock() + self.TAKE_SECONDS
-            while source.waiting():
-                if self._clock() > deadline:
-                    self._partial.add(index)
-                    break
-                update = source.take()
-                for table, records in update.upserts.items():
-                    state.desired[table].update(records)
-                    self._changed(table, records)
-                for table, keys in update.deletes.items():
-                    desired = state.desired[table]
-                    for key in keys:
-                        desired.pop(key, None)
-                    self._changed(table, keys)
-                state.seen_versions.update(update.versions)
-                await asyncio.sleep(0)
+        if index not in self._ready:
+            # From now on what the dataplane holds in these tables beyond the desired may go.
+            self._ready.add(index)
+            for table in source.tables:
+                state.dirty[table].update(state.actual[table])
+        self._partial.discard(index)
+        deadline = self._clock() + self.TAKE_SECONDS
+        while source.waiting():
+            if self._clock() > deadline:
+                self._partial.add(index)
+                break
+            update = source.take()
+            for table, records in update.upserts.items():
+                state.desired[table].update(records)
+                self._changed(table, records)
+            for table, keys in update.deletes.items():
+                desired = state.desired[table]
+                for key in keys:
+                    desired.pop(key, None)
+                self._changed(table, keys)
+            state.seen_versions.update(update.versions)
+            await asyncio.sleep(0)
 
     def _changed(self, table: Table, keys: Iterable[bytes]) -> None:
         self._state.dirty[table].update(keys)

@@ -45,6 +45,7 @@ class Settings:
     state_dir: Path = STATE_DIR
     health: Bind = Bind("127.0.0.1", 9470)
     metrics: Bind = Bind("127.0.0.1", 9471)
+    figures: Bind = Bind("", 9472)
     engine: str = "auto"
     node_selector: Mapping[str, str] | None = None
     service_cidrs: tuple[IpNetwork, ...] = ()
@@ -120,6 +121,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ)
     parser.add_argument("--state-dir", type=Path, default=STATE_DIR, help="kept over a boot")
     parser.add_argument("--health-bind", default="127.0.0.1:9470", help="/healthz and /readyz")
     parser.add_argument("--metrics-bind", default="127.0.0.1:9471", help="/metrics for Prometheus")
+    parser.add_argument("--figures-bind", default=":9472", help="per-tunnel figures for the operator (HTTPS)")
     parser.add_argument(
         "--no-steering", action="store_true", help="program the dataplane, leave the node's network alone"
     )
@@ -139,6 +141,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ)
             state_dir=options.state_dir,
             health=parse_bind(options.health_bind, "--health-bind"),
             metrics=parse_bind(options.metrics_bind, "--metrics-bind"),
+            figures=parse_bind(options.figures_bind, "--figures-bind"),
             engine=environ.get("ENGINE") or "auto",
             node_selector=_selector(environ.get("NODE_SELECTOR", "")),
             service_cidrs=parse_networks(environ.get("SERVICE_CIDRS", ""), "SERVICE_CIDRS"),

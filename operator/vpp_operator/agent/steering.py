@@ -209,6 +209,10 @@ class Network(Protocol):
         """Take own GTP-U addresses away at once; the rest is not touched."""
         ...
 
+    def joined(self) -> bool:
+        """Whether anything of ours is on the node."""
+        ...
+
     def announce(self, spec: NodeSpec) -> object:
         """Tell neighbours once more where the own addresses of ``spec`` are."""
         ...
@@ -243,6 +247,8 @@ class NodeSteering:
         """Why the node's network is not as it should be; empty: it is."""
         self.applied = False
         """Whether it was brought there since the process started."""
+        self.held = False
+        """Whether a node that was not joined yet is left as it is (another service proxy serves there)."""
         self.last_seconds = 0.0
         self._network = network
         self._facts = facts
@@ -265,6 +271,8 @@ class NodeSteering:
 
     def waiting(self) -> bool:
         """Whether something changed, failed, or is to be read back."""
+        if self.held and not self.applied:
+            return False
         now = self._clock()
         if self.error:
             return now >= self._retry_at

@@ -20,6 +20,7 @@ from ..kube import Access, AccessError, ApiAccess, new_api_client
 from ..watch import Watch, WatchTarget
 from .events import EventSource
 from .facts import DataplaneFacts, decode_dataplane
+from .gtpu import GtpuController
 from .health import Health, start_server
 from .lease import Leadership, NotLeaderError, boot_time
 from .reconcile import Controller
@@ -92,14 +93,17 @@ async def _lead(
             access, release=settings.release, user_agent=user_agent, deliver=controller.deliver
         )
         watch = Watch(api, WatchTarget(DATAPLANES), decode_dataplane, controller)
+        gtpu = GtpuController(api, settings, controller.state)
+        health.gtpu = gtpu
         lost = asyncio.create_task(leadership.lost(), name="lost")
-        work = asyncio.create_task(_work(controller, events, watch, health), name="work")
+        work = asyncio.create_task(_work(controller, events, watch, gtpu, health), name="work")
         ended = asyncio.create_task(_ended(events), name="kopf")
         try:
             first = await _first(stopped, lost, work, ended)
             reason = _why(first)
         finally:
-            drained = await controller.queue.drain(_DRAIN_S)
+            ends = await asyncio.gather(controller.queue.drain(_DRAIN_S), gtpu.drain(_DRAIN_S))
+            drained = all(ends)
             for task in (lost, work, ended):
                 task.cancel()
             await asyncio.gather(lost, work, ended, return_exceptions=True)
@@ -108,7 +112,11 @@ async def _lead(
 
 
 async def _work(
-    controller: Controller, events: EventSource, watch: Watch[DataplaneFacts], health: Health
+    controller: Controller,
+    events: EventSource,
+    watch: Watch[DataplaneFacts],
+    gtpu: GtpuController,
+    health: Health,
 ) -> None:
     """List, then follow and reconcile. Ends only with an error."""
     await controller.load()
@@ -117,6 +125,7 @@ async def _work(
     async with asyncio.TaskGroup() as group:
         group.create_task(watch.run(), name="dataplanes")
         group.create_task(controller.queue.run(), name="queue")
+        group.create_task(gtpu.run(), name="gtpu")
 
 
 async def _ended(events: EventSource) -> str:

@@ -42,6 +42,8 @@ class NodeFacts:
     pod_cidrs: tuple[str, ...]
     ready: bool
     deleting: bool
+    addresses: tuple[str, ...] = ()
+    """InternalIPs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,11 @@ def decode_node(obj: JsonObject) -> NodeFacts:
         pod_cidrs=tuple(cidrs),
         ready=_condition_true(obj, "Ready"),
         deleting="deletionTimestamp" in meta,
+        addresses=tuple(
+            str(entry.get("address", ""))
+            for entry in (obj.get("status") or {}).get("addresses") or ()
+            if entry.get("type") == "InternalIP"
+        ),
     )
 
 

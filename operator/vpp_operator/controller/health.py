@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .gtpu import GtpuController
 from .reconcile import Controller
 
 __all__ = ["Health", "start_server"]
@@ -25,6 +26,7 @@ class Health(Collector):
         self.longest_lease_age = 60.0
         self.loaded = False
         self.controller: Controller | None = None
+        self.gtpu: GtpuController | None = None
 
     def ready(self) -> str:
         """Return why the process is not ready; empty if it is. A waiting replica is ready as well."""
@@ -57,6 +59,15 @@ class Health(Collector):
             "1 while a rollout waits for a node that does not come back",
             float(controller.rollout_stopped),
         )
+        if self.gtpu is not None:
+            yield _counter(
+                "vpp_operator_gtpu_status_writes", "Writes of GTP-U objects' status", self.gtpu.writes
+            )
+            yield _gauge(
+                "vpp_operator_agents_reporting",
+                "Agents whose last report is kept",
+                len(self.gtpu.reports.nodes),
+            )
         ready = GaugeMetricFamily(
             "vpp_operator_dataplanes", "Dataplanes by status of the condition Ready", labels=["ready"]
         )

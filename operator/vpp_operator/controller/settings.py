@@ -37,6 +37,10 @@ class Settings:
     rollout_ready_seconds: float = 120.0
     unreachable_seconds: float = 40.0
     http_port: int = 8080
+    figures_token_file: str = ""
+    """Token for the agents' figures; empty: they are not read."""
+    figures_seconds: float = 30.0
+    """Pause between two readings of all agents."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -60,6 +64,8 @@ class Settings:
                 environ, "ROLLOUT_READY_SECONDS", cls.rollout_ready_seconds, 1, 3600
             ),
             unreachable_seconds=_number(environ, "UNREACHABLE_SECONDS", cls.unreachable_seconds, 1, 3600),
+            figures_token_file=environ.get("FIGURES_TOKEN_FILE") or "",
+            figures_seconds=_number(environ, "FIGURES_SECONDS", cls.figures_seconds, 1, 3600),
             http_port=int(_number(environ, "HTTP_PORT", cls.http_port, 0, 65535)),
         )
         if settings.renew_seconds <= 1.2 * settings.retry_seconds:
