@@ -44,7 +44,12 @@ def version() -> str:
 _PYTHON = ("operator", "pyproject.toml", "constraints.txt", "README.md", "images/operator")
 PRODUCT = (
     Image("operator", "images/operator/Dockerfile", inputs=_PYTHON, base=True),
-    Image("embedded", "images/embedded/Dockerfile", inputs=("vpp-plugins", "images/embedded"), base=True),
+    Image(
+        "embedded",
+        "images/embedded/Dockerfile",
+        inputs=("vpp-plugins", "pyproject.toml", "images/embedded"),
+        base=True,
+    ),
 )
 # The examples name the public agnhost image; here the same program comes under the same name.
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
