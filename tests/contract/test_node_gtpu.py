@@ -211,8 +211,24 @@ def test_what_is_no_longer_wanted_is_the_nodes_again_at_once(lab, engine, family
     assert round_trip(lab, ("out", GNB[family]), NODE[family], family, DATA[family]) == UE[family]
 
 
+def test_an_address_is_withdrawn_without_knowing_the_rest(lab, engine):
+    """An agent that lost its lease and knows nothing else: neighbours and routes let go, the rest stays."""
+    addresses = [ipaddress.ip_address(a) for a in OWN.values()]
+    lost = inside(lab.names["node"], lambda: lab.network().withdraw(addresses))
+    assert len(lost.steps) == 4, lost.steps
+    assert inside(lab.names["node"], lambda: lab.network().withdraw(addresses)).steps == ()
+    shown = sh(
+        lab.names["node"], "ip neigh show proxy; ip route show table 7072; ip -6 route show table 7072"
+    )
+    assert not any(a in shown for a in OWN.values()), shown
+    for family in FAMILIES:
+        assert round_trip(lab, ("out", GNB[family]), NODE[family], family, DATA[family]) == UE[family]
+    assert len(lab.apply(verify=True)) == 4
+    assert round_trip(lab, ("out", GNB[4]), OWN[4], 4, DATA[4]) == UE[4]
+
+
 BREAK = {
-    "proxy": "ip neigh flush proxy 2>/dev/null; ip neigh del proxy {own} dev eth0; true",
+    "proxy": "ip neigh del proxy {own} dev eth0",
     "elements": "nft flush set inet vpp-operator gtpu4; nft flush set inet vpp-operator services6",
     "rule": "nft flush chain inet vpp-operator gtpu6",
     "route": "ip route flush table 7072",
