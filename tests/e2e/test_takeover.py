@@ -44,6 +44,12 @@ def dataplanes(environment: Environment) -> dict[str, dict[str, str]]:
     }
 
 
+def other_proxy_problem(environment: Environment, node: str) -> str:
+    conditions = dataplanes(environment).get(node, {})
+    named = conditions.get("OtherProxyPresent") == "True" and conditions["Ready"] == "False"
+    return "" if named else f"{conditions}"
+
+
 def served_everywhere(environment: Environment, address: str, servers: list[str]) -> None:
     for node in environment.nodes:
         client = environment.pod(node)
@@ -71,9 +77,12 @@ def test_node_by_node_and_back(environment: Environment, servers: list[str], fam
     served_everywhere(environment, address, servers)
     assert has_link() == ""
 
-    # And over again.
-    environment.own.stop_proxy()
+    # And over again: nothing changes on the node before kube-proxy's rules are gone.
     environment.kubectl("label", "node", second.name, f"{LABEL}=here")
+    until(lambda: other_proxy_problem(environment, second.name), 120)
+    served_everywhere(environment, address, servers)
+    assert has_link() == ""
+    environment.own.stop_proxy()
     install.wait_ready(environment.kubectl, 2)
     served_everywhere(environment, address, servers)
     assert has_link()
@@ -85,12 +94,7 @@ def test_another_proxys_rules_are_named(environment: Environment) -> None:
     node = environment.nodes[1].name
     environment.own.start_proxy(node)
 
-    def problem() -> str:
-        conditions = dataplanes(environment)[node]
-        present = conditions.get("OtherProxyPresent") == "True" and conditions["Ready"] == "False"
-        return "" if present else f"{conditions}"
-
-    until(problem, 120)
+    until(lambda: other_proxy_problem(environment, node), 120)
     text = environment.kubectl("describe", "dataplane", node)
     assert "kube-proxy --cleanup" in text
     assert dataplanes(environment)[environment.nodes[0].name]["Ready"] == "True"
