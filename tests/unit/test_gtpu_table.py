@@ -18,6 +18,7 @@ from vpp_operator.api.problem import Owner
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
     GtpuPayload,
+    GtpuPeerRecord,
     GtpuPsc,
     GtpuTunnelRecord,
     Table,
@@ -44,9 +45,22 @@ class Dataplane:
             for key in changes.deletes[table]:
                 self.records[table].pop(key, None)
             self.records[table].update(changes.upserts[table])
+        self._check_names()
         self.problems |= changes.problems
         self.standings |= changes.standings
         return changes
+
+    def _check_names(self) -> None:
+        """After each slice, what a record names is there: an engine refuses anything else."""
+        named = {raw[24:32] for raw in self.records[Table.GTPU_ENDPOINT].values()}
+        assert len(named) == len(self.records[Table.GTPU_ENDPOINT]), "two records of one endpoint"
+        peers = self.records[Table.GTPU_PEER]
+        assert {key[:8] for key in peers} <= named
+        for raw in self.records[Table.GTPU_TUNNEL].values():
+            tunnel = GtpuTunnelRecord.unpack(raw)
+            assert GtpuPeerRecord(tunnel.endpoint, tunnel.remote).pack()[:32] in peers
+        tunnels = {key[:12] for key in self.records[Table.GTPU_TUNNEL]}
+        assert {raw[24:36] for raw in self.records[Table.GTPU_UE].values()} <= tunnels
 
     def drain(self, limit: int | None = None) -> None:
         for _ in range(10_000):

@@ -1,7 +1,8 @@
 """From what was in the tables to what should be: slices of records, in an order without contradiction.
 
-First what goes, then endpoints and peers, then what comes: a key that one object lets go and another takes
-over is never deleted after it was written. Nothing is kept per tunnel, only per object.
+First what goes, then what comes, then endpoints and peers that are no longer used: a key that one object
+lets go and another takes over is never deleted after it was written, and after each slice every record that
+another one names is there. Nothing is kept per tunnel, only per object.
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ __all__ = ["Anchor", "Flow", "InForce"]
 Upserts = dict[Table, dict[bytes, bytes]]
 Deletes = dict[Table, set[bytes]]
 
+_Shared = tuple[str, IpAddress | None]
+# Name of an endpoint, and a peer of it; None: the endpoint itself.
+
+# Bytes of an endpoint's record up to its TEID range: what is in :class:`Anchor`.
+_ANCHORED: Final = 40
+
 _EXPAND: Final = {Table.GTPU_UE: ue_records, Table.GTPU_TUNNEL: tunnel_records}
 
 
 class Anchor(NamedTuple):
-    """What of an endpoint a tunnel's records hang on: with another, the tunnel goes and comes anew."""
+    """What of an endpoint all its records hang on: with another, they go before they come anew."""
 
     name: str
     ident: int
@@ -76,15 +83,16 @@ class Flow:
         self._upserts: dict[Owner, deque[_Job]] = {}
         self._serving: dict[str, Endpoint] = {}
         self._users: dict[tuple[str, IpAddress], int] = Counter()
-        self._touched: set[tuple[str, IpAddress | None]] = set()
-        self._shared: dict[tuple[str, IpAddress | None], bytes] = {}
+        self._touched: set[_Shared] = set()
+        self._unused: set[_Shared] = set()
+        self._shared: dict[_Shared, bytes] = {}
 
     @property
     def pending(self) -> int:
         """Number of records still to go through, endpoints and peers included."""
         jobs = sum(job.stop - job.start for job in self._deletes)
         jobs += sum(job.stop - job.start for queue in self._upserts.values() for job in queue)
-        return jobs + len(self._touched)
+        return jobs + len(self._touched) + len(self._unused)
 
     def endpoint(self, name: str, endpoint: Endpoint | None) -> None:
         """The endpoint is served here as it is now; None: it is not."""
@@ -109,8 +117,10 @@ class Flow:
             self.in_force.pop(owner, None)
         else:
             self.in_force[owner] = wanted
-        for table in _EXPAND:
-            self._plan(owner, table, old, wanted, unfinished)
+        for table in (Table.GTPU_UE, Table.GTPU_TUNNEL):
+            self._plan_deletes(table, old, wanted)
+        for table in (Table.GTPU_TUNNEL, Table.GTPU_UE):
+            self._plan_upserts(owner, table, old, wanted, unfinished)
 
     def _count(self, force: InForce | None, by: int) -> None:
         if force is None:
@@ -122,18 +132,21 @@ class Flow:
                 del self._users[key]
             self._touched.add(key)
 
-    def _plan(
+    def _plan_deletes(self, table: Table, old: InForce | None, new: InForce | None) -> None:
+        if old is None:
+            return
+        kept, gone = _kept(table, old, new), old.carrier.count
+        if kept and table is Table.GTPU_UE and (less := _less(old.carrier, new)) is not None:
+            self._deletes.append(_Job(table, InForce(less, old.anchor), 0, 1))
+        if kept < gone:
+            self._deletes.append(_Job(table, old, kept, gone))
+
+    def _plan_upserts(
         self, owner: Owner, table: Table, old: InForce | None, new: InForce | None, unfinished: bool
     ) -> None:
-        kept = _kept(table, old, new)
-        if old is not None:
-            gone = old.carrier.count
-            if kept and table is Table.GTPU_UE and (less := _less(old.carrier, new)) is not None:
-                self._deletes.append(_Job(table, InForce(less, old.anchor), 0, 1))
-            if kept < gone:
-                self._deletes.append(_Job(table, old, kept, gone))
         if new is None:
             return
+        kept = _kept(table, old, new)
         queue = self._upserts.setdefault(owner, deque())
         if kept:
             queue.append(_Job(table, new, 0, kept, None if unfinished else old))
@@ -157,7 +170,7 @@ class Flow:
                 self._deletes.appendleft(job._replace(start=stop))
         if self._deletes:
             return
-        self._drain_shared(complete, upserts, deletes)
+        self._drain_shared(upserts)
         while self._upserts and left > 0:
             owner = next(iter(self._upserts))
             queue = self._upserts[owner]
@@ -170,11 +183,15 @@ class Flow:
             if not queue:
                 del self._upserts[owner]
 
-    def _drain_shared(self, complete: bool, upserts: Upserts, deletes: Deletes) -> None:
-        touched, self._touched = self._touched, set()
-        for key in touched:
+        if complete and not self._upserts:
+            for shared in self._unused:
+                deletes[_table_of(shared)].add(self._shared.pop(shared)[: KEY_SIZE[_table_of(shared)]])
+            self._unused.clear()
+
+    def _drain_shared(self, upserts: Upserts) -> None:
+        """Write endpoints and peers that came or changed; note those that nothing uses."""
+        for key in self._touched:
             name, peer = key
-            table = Table.GTPU_ENDPOINT if peer is None else Table.GTPU_PEER
             endpoint = self._serving.get(name)
             record = None
             if endpoint is not None:
@@ -183,24 +200,39 @@ class Flow:
                 elif key in self._users:
                     record = peer_record(endpoint, peer)
             old = self._shared.get(key)
-            if record == old:
-                continue
-            size = KEY_SIZE[table]
-            if record is None and not complete:
-                self._touched.add(key)
-                continue
-            if old is not None and (record is None or record[:size] != old[:size]):
-                deletes[table].add(old[:size])
-            if record is None:
-                del self._shared[key]
+            if record is None and old is not None:
+                self._unused.add(key)
             else:
-                upserts[table][record[:size]] = record
+                self._unused.discard(key)
+            if record is not None and record != old:
+                upserts[_table_of(key)][record[: KEY_SIZE[_table_of(key)]]] = record
                 self._shared[key] = record
+        self._touched.clear()
+
+    def free(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint can be served now: not while records of its name with another anchor, or of
+        another name with its address, are still there."""
+        old = self._serving.get(endpoint.name)
+        if old is not None and Anchor.of(old) != Anchor.of(endpoint):
+            return False
+        wanted = endpoint_record(endpoint)
+        for (name, peer), record in self._shared.items():
+            if peer is not None:
+                continue
+            if name == endpoint.name and record[:_ANCHORED] != wanted[:_ANCHORED]:
+                return False
+            if name != endpoint.name and record.startswith(wanted[: KEY_SIZE[Table.GTPU_ENDPOINT]]):
+                return False
+        return True
 
     def shared(self) -> Iterator[tuple[Table, str, bytes]]:
         """Yield the records of endpoints and peers: table, endpoint's name, record."""
-        for (name, peer), record in self._shared.items():
-            yield (Table.GTPU_ENDPOINT if peer is None else Table.GTPU_PEER), name, record
+        for key, record in self._shared.items():
+            yield _table_of(key), key[0], record
+
+
+def _table_of(shared: _Shared) -> Table:
+    return Table.GTPU_ENDPOINT if shared[1] is None else Table.GTPU_PEER
 
 
 def _kept(table: Table, old: InForce | None, new: InForce | None) -> int:
@@ -208,12 +240,11 @@ def _kept(table: Table, old: InForce | None, new: InForce | None) -> int:
     if old is None or new is None or old.anchor != new.anchor:
         return 0
     a, b = old.carrier, new.carrier
-    if table is Table.GTPU_TUNNEL:
-        same = a.local_teid == b.local_teid
-    elif isinstance(a, TunnelSet) and isinstance(b, TunnelSet):
-        same = (a.bases, a.step, a.inner_vrf) == (b.bases, b.step, b.inner_vrf)
-    else:
-        same = (a.payload, a.inner_vrf) == (b.payload, b.inner_vrf)
+    same = a.local_teid == b.local_teid
+    if table is Table.GTPU_UE:
+        same = same and (a.payload, a.inner_vrf) == (b.payload, b.inner_vrf)
+        if isinstance(a, TunnelSet) and isinstance(b, TunnelSet):
+            same = same and (a.bases, a.step) == (b.bases, b.step)
     return min(a.count, b.count) if same else 0
 
 

@@ -106,6 +106,8 @@ class GtpuTable:
         self._dirty_endpoints: set[str] = set()
         self._dirty: set[Owner] = set()
         self._reported: set[Owner] = set()
+        # Endpoints whose name or address had other records: once those are gone.
+        self._again: set[str] = set()
 
         # The outcome of the last update.
         self._local = Arbiter()
@@ -225,7 +227,8 @@ class GtpuTable:
     @property
     def pending(self) -> int:
         """About how many objects and records the next :meth:`update` has to go through."""
-        return len(self._dirty_endpoints) + len(self._dirty) + len(self._reported) + self._flow.pending
+        waiting = (self._dirty_endpoints, self._dirty, self._reported, self._again)
+        return sum(len(names) for names in waiting) + self._flow.pending
 
     def update(self, limit: int | None = None) -> Changes:
         """Recompute what the events since the last update touched; return the difference.
@@ -246,6 +249,9 @@ class GtpuTable:
 
     def _settle_endpoints(self, changes: Changes) -> None:
         dirty, self._dirty_endpoints = self._dirty_endpoints, set()
+        if self._again and not self._dirty and not self._flow.pending:
+            dirty |= self._again
+            self._again.clear()
         if not dirty:
             return
         faults: dict[Owner, Standing] = {}
@@ -272,6 +278,10 @@ class GtpuTable:
                 self._names.pop(gtpu_endpoint_id(name), None)
             self._note(owner, standing, endpoint.generation if endpoint else 0, changes)
             serving = endpoint if standing and standing.accepted and name in self._active else None
+            self._again.discard(name)
+            if serving is not None and not self._flow.free(serving):
+                self._again.add(name)
+                serving = None
             self._flow.endpoint(name, serving)
             self._dirty |= self._by_endpoint.get(name, set())
         steering = self._steered()
@@ -301,6 +311,9 @@ class GtpuTable:
                 self._tunnels.put(carrier.age, carrier_claims(carrier))
         for owner in self._tunnels.settle() | dirty:
             if owner in self._dirty:
+                # Its turn comes later, but what it lost goes before another gets it.
+                if not self._tunnels.holds(owner):
+                    self._flow.carrier(owner, None)
                 continue
             carrier = self._carriers.get(owner)
             standing = None
@@ -321,7 +334,7 @@ class GtpuTable:
         limited: Standing | None = None
         if carrier is not None and standing is not None and standing.accepted:
             endpoint = self._endpoints[carrier.endpoint]
-            if carrier.endpoint in self._active:
+            if carrier.endpoint in self._active and carrier.endpoint not in self._again:
                 if carrier.inner_vrf and not self._options.inner_vrfs:
                     field_name = "spec.inner.vrf" if isinstance(carrier, Tunnel) else "spec.template.vrf"
                     limited = Standing(
@@ -394,6 +407,10 @@ class GtpuTable:
     def tunnels(self) -> int:
         """Return the number of tunnels that this node should have."""
         return sum(force.carrier.count for force in self._flow.in_force.values())
+
+    def carriers(self) -> Iterator[Carrier]:
+        """Yield the tunnels and sets that this node should have."""
+        return iter([force.carrier for force in self._flow.in_force.values()])
 
     def served(self, owner: Owner) -> int:
         """Return the number of tunnels of an object that this node should have."""
