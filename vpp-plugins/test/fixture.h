@@ -210,7 +210,8 @@ static inline node_t *
 node_new (void)
 {
   fp_capacity_t c = { .sessions4 = 4096, .sessions6 = 4096, .fragments = 1024, .services = 64, .frontends = 64,
-		      .endpoints = 64, .prefixes = 64, .settings = 64 };
+		      .endpoints = 64, .prefixes = 64, .settings = 64, .gtpu_endpoints = 8, .gtpu_peers = 16, .tunnels = 64,
+		      .ues = 128 };
   return node_new_sized (&c);
 }
 

@@ -117,9 +117,12 @@ write_round (u32 n)
       must (FP_TABLE_GTPU_TUNNEL, &t);
     }
   /* none, all, some: within a range, tunnels by hash and by index */
-  e.teid_base = n % 3 == 0 ? 0 : n % 3 == 1 ? 1 : 110, e.teid_count = n % 3 == 0 ? 0 : n % 3 == 1 ? 1000 : 13;
-  e.mtu = (u16) (1000 + n);
-  must (FP_TABLE_GTPU_ENDPOINT, &e);
+  for (u32 k = 0; k < 30; k++)
+    {
+      e.teid_base = k % 3 == 0 ? 0 : k % 3 == 1 ? 1 : 110, e.teid_count = k % 3 == 0 ? 0 : k % 3 == 1 ? 1000 : 13;
+      e.mtu = (u16) (1000 + n + k);
+      must (FP_TABLE_GTPU_ENDPOINT, &e);
+    }
   must (FP_TABLE_GTPU_ENDPOINT, &other);
   for (u32 i = 0; i < PASSING; i++)
     {
