@@ -62,7 +62,7 @@ def message(
 BAD = {
     "version": (message(MessageType.INFO, version=2), EPROTO),
     "type 0": (message(0), EINVAL),
-    "type 9": (message(9), EINVAL),
+    "type 11": (message(11), EINVAL),
     "a reply": (message(MessageType.INFO | REPLY), EINVAL),
     "table 0": (message(MessageType.DUMP, table=0), EINVAL),
     "table 10": (message(MessageType.DUMP, table=10), EINVAL),
@@ -78,6 +78,20 @@ BAD = {
     ),
     "payload for INFO": (message(MessageType.INFO, b"x"), EINVAL),
     "count for COMMIT": (message(MessageType.COMMIT, count=1), EINVAL),
+    "counters of services": (
+        message(MessageType.GTPU_COUNTERS, bytes(16), count=1, record_size=16, table=3),
+        EINVAL,
+    ),
+    "counters, key size": (
+        message(MessageType.GTPU_COUNTERS, bytes(8), count=1, record_size=8, table=8),
+        EINVAL,
+    ),
+    "counters, payload without count": (message(MessageType.GTPU_COUNTERS, bytes(16), table=8), EINVAL),
+    "counters, count wraps": (
+        message(MessageType.GTPU_COUNTERS, b"", count=0x10000000, record_size=16, table=8),
+        EINVAL,
+    ),
+    "payload for GTPU_PATHS": (message(MessageType.GTPU_PATHS, b"x"), EINVAL),
 }
 
 

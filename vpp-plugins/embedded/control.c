@@ -13,9 +13,9 @@
 
 #include "log.h"
 #include "message.h"
+#include "signalling.h"
 #include "fastpath/fp_control.h"
 
-#define IDLE_MS	    1000
 #define RETIRING_MS 20 /* freed slots wait for the workers */
 
 enum client_state
@@ -190,8 +190,10 @@ static int
 serve_once (emb_engine_t *e, client_t *clients, int listen_fd, int signal_fd)
 {
   struct pollfd fds[3 + EMB_MAX_CLIENTS];
-  int timeout = fp_control_poll (e->region) ? RETIRING_MS : IDLE_MS;
+  int timeout = emb_signalling_run (e);
 
+  if (fp_control_poll (e->region) && timeout > RETIRING_MS)
+    timeout = RETIRING_MS;
   fds[0] = (struct pollfd){ .fd = signal_fd, .events = POLLIN };
   fds[1] = (struct pollfd){ .fd = e->links.fd, .events = POLLIN };
   fds[2] = (struct pollfd){ .fd = listen_fd, .events = POLLIN };

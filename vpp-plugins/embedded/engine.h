@@ -8,6 +8,8 @@
 #include "worker.h"
 #include "fastpath/fp_region.h"
 
+typedef struct emb_signalling emb_signalling_t; /* signalling.h */
+
 typedef struct
 {
   emb_options_t options;
@@ -17,6 +19,7 @@ typedef struct
   emb_links_t links;
   const emb_vector_t *vector;
   emb_worker_t *workers; /* options.workers of them */
+  emb_signalling_t *signalling;
 } emb_engine_t;
 
 #endif /* EMB_ENGINE_H */

@@ -52,15 +52,16 @@ emb_hold_keep (emb_hold_t *h, const fp_packet_t *packet, uint8_t link)
 	break;
       }
   copy = &h->packets[slot];
-  *copy = *packet;
   h->links[slot] = link;
+  *copy = *packet;
   copy->l3 = NULL;
   if (packet->length > EMB_HOLD_BYTES - EMB_HEADROOM)
     return 0;
   copy->l3 = h->memory + (size_t) slot * EMB_HOLD_BYTES + EMB_HEADROOM;
   copy->headroom = EMB_KERNEL_ROOM;
   copy->room = EMB_HOLD_BYTES - EMB_HEADROOM;
-  memcpy (copy->l3 - header, packet->l3 - header, packet->length + header);
+  /* It may have been held before and stand in this slot already, behind outer headers that are gone. */
+  memmove (copy->l3 - header, packet->l3 - header, packet->length + header);
   return 1;
 }
 

@@ -15,6 +15,7 @@
 #include "log.h"
 #include "options.h"
 #include "privileges.h"
+#include "signalling.h"
 
 #define LOCK_TRIES 100 /* of 100 ms: an engine that is being replaced needs a moment to go */
 
@@ -129,7 +130,8 @@ run (emb_engine_t *e)
   if (rv)
     return fail ("system calls cannot be limited", "seccomp", rv, "see that the kernel has seccomp filters");
   e->vector = emb_vector_choose ();
-  rv = start_workers (e);
+  e->signalling = emb_signalling_open (e);
+  rv = e->signalling ? start_workers (e) : -ENOMEM;
   if (rv)
     fail ("packet threads cannot be started", "", rv, "lower --workers, or raise the limits of threads and memory");
   else
@@ -140,6 +142,7 @@ run (emb_engine_t *e)
     }
   for (uint32_t i = 0; i < o->workers; i++)
     emb_worker_stop (&e->workers[i]);
+  emb_signalling_close (e);
   unlink (o->socket);
   close (listen_fd);
   emb_links_close (&e->links);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "report.h"
+#include "signalling.h"
 #include "fastpath/fp_control.h"
 
 uint32_t
@@ -77,6 +78,15 @@ check (const fp_msg_t *h)
       if (h->type == FP_MSG_FETCH && h->count * fp_wire_size (h->table) > FP_MSG_MAX_BYTES - sizeof (*h))
 	return -EINVAL;
       return 0;
+    case FP_MSG_GTPU_PATHS:
+      return payload == 0 && h->count == 0 ? 0 : -EINVAL;
+    case FP_MSG_GTPU_COUNTERS: /* of the tunnels whose keys are given; of all */
+      if (h->count == 0)
+	return payload == 0 ? 0 : -EINVAL;
+      if (h->table != FP_TABLE_GTPU_TUNNEL || h->record_size != FP_WIRE_GTPU_TUNNEL_KEY || h->count > FP_MSG_MAX_RECORDS
+	  || payload != h->count * FP_WIRE_GTPU_TUNNEL_KEY)
+	return -EINVAL;
+      return 0;
     default:
       return -EINVAL;
     }
@@ -121,6 +131,8 @@ change_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply, bool *dir
 	    q->failures++;
 	  }
       q->done += n;
+      if (h->table == FP_TABLE_GTPU_PEER || h->table == FP_TABLE_GTPU_ENDPOINT)
+	emb_signalling_peers_changed (e);
     }
   if (q->done < h->count)
     return false;
@@ -175,6 +187,63 @@ dump_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
 
 _Static_assert (FP_MSG_MAX_RECORDS * (FP_WIRE_FRONTEND_KEY + 8) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES, "dump fits");
 
+static bool
+read_counters (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+{
+  const fp_msg_t *h = &q->header;
+  const uint16_t entry = sizeof (fp_msg_gtpu_counters_t);
+  const uint32_t left = h->count - q->done, n = left < EMB_SLICE ? left : EMB_SLICE;
+
+  for (uint32_t i = 0; i < n; i++)
+    {
+      const uint8_t *key = q->payload + (size_t) (q->done + i) * h->record_size;
+      fp_msg_gtpu_counters_t counters;
+      if (fp_control_gtpu_counters (e->region, key, &counters) == 0)
+	{
+	  memcpy (reply->bytes + reply->used, &counters, entry);
+	  reply->used += entry;
+	}
+    }
+  q->done += n;
+  if (q->done < h->count)
+    return false;
+  finish_reply (reply, (reply->used - (uint32_t) sizeof (*h)) / entry, entry, 0, 0);
+  return true;
+}
+
+/* Entries of one answer that lists by cursor: few enough that other clients do not wait long. */
+#define LIST_ENTRIES 1024
+
+static bool
+list_counters (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+{
+  const uint16_t entry = sizeof (fp_msg_gtpu_counters_t);
+  uint64_t cursor = q->header.cursor;
+  const int n = fp_control_gtpu_counters_dump (e->region, &cursor, (fp_msg_gtpu_counters_t *) (reply->bytes + reply->used),
+					       LIST_ENTRIES);
+
+  if (n > 0)
+    reply->used += (uint32_t) n * entry;
+  finish_reply (reply, n > 0 ? (uint32_t) n : 0, entry, n < 0 ? n : 0, n < 0 ? 0 : cursor);
+  return true;
+}
+
+static bool
+list_paths (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+{
+  const uint16_t entry = sizeof (fp_msg_gtpu_path_t);
+  uint64_t cursor = q->header.cursor;
+  const uint32_t n = emb_signalling_paths (e, &cursor, (fp_msg_gtpu_path_t *) (reply->bytes + reply->used), LIST_ENTRIES);
+
+  reply->used += n * entry;
+  finish_reply (reply, n, entry, 0, cursor);
+  return true;
+}
+
+_Static_assert (FP_MSG_MAX_RECORDS * sizeof (fp_msg_gtpu_counters_t) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES,
+		"counters fit");
+_Static_assert (sizeof (fp_msg_t) % 8 == 0, "entries behind the header are aligned");
+
 static void
 describe (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
 {
@@ -201,6 +270,10 @@ emb_message_step (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply, bool *d
       return fetch_records (e, q, reply);
     case FP_MSG_DUMP:
       return dump_records (e, q, reply);
+    case FP_MSG_GTPU_COUNTERS:
+      return q->header.count ? read_counters (e, q, reply) : list_counters (e, q, reply);
+    case FP_MSG_GTPU_PATHS:
+      return list_paths (e, q, reply);
     case FP_MSG_COMMIT:
       fp_control_commit (e->region);
       *dirty = false;

@@ -12,15 +12,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clocks.h"
 #include "log.h"
-#include "fastpath/fp_service.h"
+#include "pipeline.h"
+#include "fastpath/fp_gtpu.h"
+#include "fastpath/fp_session.h"
 
 #define IDLE_MS	       100 /* ageing goes on while nothing comes in */
 #define HOLDING_MS     10  /* held fragments run out after 200 ms */
 #define AGE_PERIOD_NS  30000000000ull
 #define AGE_STEP_NS    20000000ull
 #define DROPS_STEP_NS  1000000000ull
-#define READY_AT_ONCE  64
+#define EXPIRE_STEP_NS  10000000ull
 
 uint64_t
 emb_now_ns (void)
@@ -28,30 +31,6 @@ emb_now_ns (void)
   struct timespec t;
   clock_gettime (CLOCK_BOOTTIME, &t);
   return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
-
-static inline uint64_t
-clocks (void)
-{
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc ();
-#elif defined(__aarch64__)
-  uint64_t v;
-  __asm__ volatile ("mrs %0, cntvct_el0" : "=r"(v));
-  return v;
-#else
-  return emb_now_ns ();
-#endif
-}
-
-static inline void
-relax (void)
-{
-#if defined(__x86_64__)
-  __builtin_ia32_pause ();
-#elif defined(__aarch64__)
-  __asm__ volatile ("yield");
-#endif
 }
 
 /* Opens and closes ports so that they match the links. */
@@ -95,122 +74,10 @@ follow_links (emb_worker_t *w)
     }
 }
 
-static inline uint64_t
-sum_lengths (fp_packet_t *const *packets, uint32_t n)
-{
-  uint64_t bytes = 0;
-
-  for (uint32_t i = 0; i < n; i++)
-    bytes += packets[i]->length;
-  return bytes;
-}
-
-/* A large frame counts as one packet, as it does in the counters of a Linux interface. */
-static void
-run_kernels (emb_worker_t *w, fp_packet_t *packets, fp_verdict_t *verdicts, uint32_t n)
-{
-  fp_path_counters_t *path = &w->fp.counters->path[FP_PATH_SERVICE];
-  uint64_t bytes = 0, start;
-
-  for (uint32_t i = 0; i < n; i++)
-    bytes += packets[i].length;
-  start = clocks ();
-  w->vector->service (&w->fp, packets, verdicts, n);
-  fp_counter_add (&path->clocks, clocks () - start);
-  fp_counter_add (&path->clock_packets, n);
-  fp_counter_add (&path->rx_packets, n);
-  fp_counter_add (&path->rx_bytes, bytes);
-}
-
-static void
-send_out (emb_worker_t *w, uint32_t link, fp_packet_t *const *packets, uint32_t n)
-{
-  fp_path_counters_t *path = &w->fp.counters->path[FP_PATH_SERVICE];
-
-  emb_port_send (&w->ports[link], packets, n, &w->counters[link]);
-  fp_counter_add (&path->tx_packets, n);
-  fp_counter_add (&path->tx_bytes, sum_lengths (packets, n));
-}
-
-static inline bool
-leaves (const fp_verdict_t *v)
-{
-  return v->action == FP_FORWARD || v->action == FP_REPLY;
-}
-
-/* One vector from a port's ring. Returns the number of frames taken. */
-static uint32_t
-run_port (emb_worker_t *w, uint32_t link)
-{
-  fp_packet_t packets[EMB_BATCH];
-  fp_verdict_t verdicts[EMB_BATCH];
-  fp_packet_t *out[EMB_BATCH];
-  emb_port_t *port = &w->ports[link];
-  uint32_t n, taken, n_out = 0, held = 0;
-
-  n = emb_port_receive (port, packets, EMB_BATCH, &w->counters[link]);
-  taken = port->taken;
-  if (taken == 0)
-    return 0;
-  if (n)
-    {
-      for (uint32_t i = 0; i < n; i++)
-	packets[i].cookie = emb_hold_cookie (&w->hold, i);
-      run_kernels (w, packets, verdicts, n);
-      for (uint32_t i = 0; i < n; i++)
-	{
-	  if (leaves (&verdicts[i]))
-	    out[n_out++] = &packets[i];
-	  else if (verdicts[i].action == FP_HOLD)
-	    {
-	      emb_hold_keep (&w->hold, &packets[i], (uint8_t) link);
-	      held++;
-	    }
-	}
-      if (held)
-	emb_hold_settle (&w->hold, n);
-      if (n_out)
-	send_out (w, link, out, n_out);
-    }
-  emb_port_release (port);
-  return taken;
-}
-
-/* Fragments whose first one has come, or that waited too long. */
-static void
-run_held (emb_worker_t *w)
-{
-  uint64_t cookies[READY_AT_ONCE];
-  uint8_t expired[READY_AT_ONCE];
-  uint32_t n;
-
-  if (w->hold.n_free == EMB_HOLD_SLOTS)
-    return;
-  n = fp_fragments_ready (&w->fp, cookies, expired, READY_AT_ONCE);
-  for (uint32_t i = 0; i < n; i++)
-    {
-      fp_packet_t packet, *out = &packet, *kept;
-      fp_verdict_t verdict = { .action = FP_DROP };
-      uint8_t link;
-
-      kept = emb_hold_packet (&w->hold, cookies[i], &link);
-      if (kept && !expired[i])
-	{
-	  packet = *kept;
-	  run_kernels (w, &packet, &verdict, 1);
-	  if (verdict.action == FP_HOLD)
-	    continue;
-	  if (leaves (&verdict))
-	    send_out (w, link, &out, 1);
-	}
-      emb_hold_free (&w->hold, cookies[i]);
-    }
-}
-
 /* Times of the worker's regular work and of its busy polling. */
 typedef struct
 {
-  uint64_t age_at, drops_at;
+  uint64_t age_at, drops_at, expire_at;
   uint64_t last_packet;
   uint64_t gap; /* moving average of the time between vectors, ns */
 } schedule_t;
@@ -227,6 +94,11 @@ regular_work (emb_worker_t *w, schedule_t *s, uint64_t now)
 
       fp_sessions_age (&w->fp, (uint32_t) (budget < 65536 ? budget : 65536));
       s->age_at = now + AGE_STEP_NS;
+    }
+  if (now >= s->expire_at)
+    {
+      fp_gtpu_expire (&w->fp);
+      s->expire_at = now + EXPIRE_STEP_NS;
     }
   if (now >= s->drops_at)
     {
@@ -289,8 +161,9 @@ worker_main (void *argument)
 
       fp_worker_quiescent (&w->fp, now);
       for (uint32_t i = 0; i < w->links->n_links; i++)
-	taken += run_port (w, i);
-      run_held (w);
+	taken += emb_pipeline_run_port (w, i);
+      emb_pipeline_run_held (w);
+      emb_pipeline_send_signals (w);
       regular_work (w, &schedule, now);
       if (taken)
 	{
@@ -299,7 +172,7 @@ worker_main (void *argument)
 	  schedule.last_packet = now;
 	}
       else if (schedule.gap < spin_ns && now - schedule.last_packet < spin_ns)
-	relax ();
+	emb_relax ();
       else
 	wait_for_packets (w);
       if (atomic_load_explicit (&w->links_changed, memory_order_relaxed))
@@ -318,12 +191,18 @@ worker_main (void *argument)
 int
 emb_worker_prepare (emb_worker_t *w, fp_region_t *region, uint64_t seed)
 {
+  int rv = emb_pipeline_prepare (w);
+
   w->holds = calloc (1, sizeof (*w->holds));
-  if (!w->holds)
+  w->gtpu = calloc (1, sizeof (*w->gtpu));
+  if (!w->holds || !w->gtpu)
     return -ENOMEM;
+  if (rv)
+    return rv;
   fp_worker_init (&w->fp, region, w->index, seed);
   fp_worker_sleep (&w->fp); /* until its thread runs */
   w->fp.holds = w->holds;
+  w->fp.gtpu = w->gtpu;
   return emb_hold_init (&w->hold);
 }
 
@@ -346,13 +225,19 @@ emb_worker_start (emb_worker_t *w)
 }
 
 void
-emb_worker_wake (emb_worker_t *w)
+emb_worker_signal (emb_worker_t *w)
 {
   const uint64_t one = 1;
 
-  atomic_store (&w->links_changed, true);
   if (write (w->wake_fd, &one, sizeof (one)) < 0)
     return; /* the counter is full: it is awake */
+}
+
+void
+emb_worker_wake (emb_worker_t *w)
+{
+  atomic_store (&w->links_changed, true);
+  emb_worker_signal (w);
 }
 
 void
@@ -366,8 +251,11 @@ emb_worker_stop (emb_worker_t *w)
     }
   w->started = false;
   emb_hold_destroy (&w->hold);
+  emb_pipeline_destroy (w);
   free (w->holds);
+  free (w->gtpu);
   w->holds = NULL;
+  w->gtpu = NULL;
   if (w->wake_fd >= 0)
     close (w->wake_fd);
   w->wake_fd = -1;

@@ -11,6 +11,7 @@
 #include "hold.h"
 #include "link.h"
 #include "options.h"
+#include "outbox.h"
 #include "port.h"
 #include "vector.h"
 #include "fastpath/fp_region.h"
@@ -33,6 +34,10 @@ typedef struct
   uint64_t port_states[EMB_MAX_INTERFACES]; /* link states that the ports were opened for */
   emb_hold_t hold;
   struct fp_fragment_holds *holds; /* the kernels' side of it */
+  struct fp_gtpu_worker *gtpu;	   /* their GTP-U state */
+  uint32_t held;		   /* packets of the vector at hand that are held */
+  uint8_t *segments;		   /* where large frames are cut (pipeline.c) */
+  emb_outbox_t outbox;
 
   _Alignas (64) emb_port_counters_t counters[EMB_MAX_INTERFACES];
 } emb_worker_t;
@@ -43,6 +48,8 @@ int emb_worker_prepare (emb_worker_t *w, fp_region_t *region, uint64_t seed);
 int emb_worker_start (emb_worker_t *w);
 /* Makes the worker look at the links and at `stop` now. */
 void emb_worker_wake (emb_worker_t *w);
+/* Makes it look at its outbox now. */
+void emb_worker_signal (emb_worker_t *w);
 void emb_worker_stop (emb_worker_t *w);
 
 uint64_t emb_now_ns (void);
