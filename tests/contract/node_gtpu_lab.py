@@ -137,8 +137,8 @@ class Gnb:
         self.socket = client(namespace, source, socket.SOCK_DGRAM)
         self.socket.bind((source, PORT))
 
-    def send(self, inner: Packet) -> None:
-        self.socket.sendto(gpdu(bytes(inner)), (self._to, PORT))
+    def send(self, inner: Packet, teid: int = TEID) -> None:
+        self.socket.sendto(gpdu(bytes(inner), teid), (self._to, PORT))
 
     def receive(self) -> Packet:
         """Return the next inner packet; the outer one came from the GTP-U address."""
@@ -154,9 +154,10 @@ class Gnb:
         self.socket.close()
 
 
-def ue_datagram(family: int, to: str, port: int, payload: bytes, sport: int = 5000) -> Packet:
-    """Return what a UE sends."""
-    ip = IP(src=UE[4], dst=to, id=1) if family == 4 else IPv6(src=UE[6], dst=to)
+def ue_datagram(family: int, to: str, port: int, payload: bytes, sport: int = 5000, ue: str = "") -> Packet:
+    """Return what a UE sends; ``ue``: another one than :data:`UE`."""
+    source = ue or UE[family]
+    ip = IP(src=source, dst=to, id=1) if family == 4 else IPv6(src=source, dst=to)
     return packet_of(bytes(ip / UDP(sport=sport, dport=port) / Raw(payload)))
 
 
