@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,6 +43,9 @@ from vpp_operator.node.state import (
 )
 
 __all__ = ["Applied", "NodeNetwork", "NodeNetworkError"]
+
+_LOOK_AGAIN_SECONDS = 10.0
+"""What a node's routes and addresses refuse is tried again after that; many routes take a while to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class NodeNetwork:
         self._mtu = 0
         self._ground_of: tuple[object, ...] | None = None
         self._accepted_last = NOTHING_ACCEPTED
+        self._look_again = 0.0
 
     def apply(self, spec: NodeSpec, *, verify: bool = False) -> Applied:
         """Bring the node to ``spec`` and return the steps taken.
@@ -167,15 +172,16 @@ class NodeNetwork:
             return Applied(tuple(step.text for step in steps))
 
     def _accepted(self, spec: NodeSpec) -> Accepted:
-        """Return what of the GTP-U fields is possible. The node is looked at when they change, and each time
-        while something is refused."""
+        """Return what of the GTP-U fields is possible. The node is looked at when they change, and again from
+        time to time while something is refused."""
         if not (spec.gtpu or spec.ue_pools):
             return NOTHING_ACCEPTED
         asked = (spec.gtpu, spec.ue_pools, spec.addresses, spec.pod_cidrs, spec.service_cidrs)
-        if self._ground_of != asked or self._accepted_last.refused:
+        again = self._accepted_last.refused and time.monotonic() >= self._look_again
+        if self._ground_of != asked or again:
             with netlink.connection() as ip:
                 self._accepted_last = accept(spec, neighbours.read_ground(ip))
-            self._ground_of = asked
+            self._ground_of, self._look_again = asked, time.monotonic() + _LOOK_AGAIN_SECONDS
         return self._accepted_last
 
     def _find_mtu(self, spec: NodeSpec) -> int:
