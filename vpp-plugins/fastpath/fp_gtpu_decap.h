@@ -165,10 +165,12 @@ fp_gtpu_message_in (fp_worker_t *w, fp_packet_t *p, fp_gtpu_received_t *x, fp_ve
   fp_gtpu_rx_t rx;
   u32 slot;
 
-  if (x->m.type != FP_GTPU_PDU && x->m.type != FP_GTPU_END_MARKER && !(x->m.flags & FP_GTPU_S))
-    x->m.type = x->m.type <= FP_GTPU_ECHO_RESPONSE || x->m.type == FP_GTPU_ERROR_INDICATION || x->m.type == FP_GTPU_NOTIFICATION
-		  ? 0 /* TS 29.281 5.1: these carry a sequence number */
-		  : x->m.type;
+  if (!(x->m.flags & FP_GTPU_S) && (x->m.type == FP_GTPU_ECHO_REQUEST || x->m.type == FP_GTPU_ECHO_RESPONSE ||
+				    x->m.type == FP_GTPU_ERROR_INDICATION || x->m.type == FP_GTPU_NOTIFICATION))
+    {
+      fp_gtpu_dropped (w, v, FP_DROP_GTPU_SIGNALLING); /* TS 29.281 5.1: these carry a sequence number */
+      return;
+    }
   switch (x->m.type)
     {
     case FP_GTPU_PDU:
@@ -203,9 +205,6 @@ fp_gtpu_message_in (fp_worker_t *w, fp_packet_t *p, fp_gtpu_received_t *x, fp_ve
       fp_gtpu_end_received (w, x);
       break;
     case FP_GTPU_NOTIFICATION:
-      break;
-    case 0:
-      reason = FP_DROP_GTPU_SIGNALLING;
       break;
     default:
       reason = FP_DROP_GTPU_MESSAGE;

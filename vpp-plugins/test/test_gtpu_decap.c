@@ -147,7 +147,7 @@ test_payload (node_t *n)
     { "UDP without room for GTP", "30 ff 0000", FP_DROP_GTPU_LENGTH },
     { "extension of length 0", "34 ff 0008 00001001 00000085 00100900", FP_DROP_GTPU_EXTENSION },
     { "T-PDU of GTPv0's number", "30 fd 0014 00001001 45000014 00010000 40014677 0a2d0002 c6336407", FP_DROP_GTPU_MESSAGE },
-    { "message type 0", "32 00 0004 00000000 00010000", FP_DROP_GTPU_SIGNALLING },
+    { "message type 0", "32 00 0004 00000000 00010000", FP_DROP_GTPU_MESSAGE },
     { "TEID 0", "30 ff 0014 00000000 45000014 00010000 40014677 0a2d0002 c6336407", FP_DROP_GTPU_TEID },
   };
   for (u32 i = 0; i < sizeof (bad) / sizeof (bad[0]); i++)
