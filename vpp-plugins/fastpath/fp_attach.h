@@ -275,7 +275,7 @@ fp_attach_controlled_words (fp_region_t *r, u32 table, const u32 *owner, u8 *con
 	    {
 	      u64 w = atomic_load_explicit (&fp_attach_bucket (&t->index, n)->word[i], memory_order_relaxed);
 	      if (w && fp_word_slot (w) < t->capacity)
-		fp_gtpu_attach_prefetch (r, table, fp_word_slot (w), stage);
+		fp_gtpu_prefetch (r, table, fp_word_slot (w), stage);
 	    }
       for (u64 n = from; n < to; n++)
 	for (u32 i = 0; i < FP_BUCKET_WORDS; i++)

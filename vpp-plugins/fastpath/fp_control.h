@@ -438,6 +438,20 @@ fp_control_entry_valid (const fp_region_t *r, u32 table, const _Atomic u64 *at, 
   return word == (should | FP_WORD_LIVE) && fp_index_locate (&r->controlled[t].index, hash, word) == at;
 }
 
+/* Of the entry that a dump will come to: in two stages, some entries ahead. */
+FP_INLINE void
+fp_control_dump_ahead (const fp_region_t *r, u32 table, u64 position, u64 end)
+{
+  const fp_control_table_t *t = &r->controlled[fp_table_controlled (table)];
+  for (u32 stage = 0; stage < 2 && fp_table_gtpu (table); stage++)
+    {
+      u64 at = position + (stage ? 4 : 8) * FP_BUCKET_WORDS;
+      u64 word = at < end ? atomic_load_explicit (fp_index_at (&t->index, at), memory_order_relaxed) : 0;
+      if (word && fp_word_slot (word) < t->capacity)
+	fp_gtpu_prefetch (r, table, fp_word_slot (word), stage);
+    }
+}
+
 /* Up to max entries {key, u64 digest} from *cursor (0: the start) on; returns how many, *cursor = 0 at the end. An entry that is there during the whole
  * dump comes exactly once, since entries keep their positions. Digests are of what the tables hold now. -EINVAL: no such table. */
 FP_INLINE int
@@ -456,6 +470,7 @@ fp_control_dump (fp_region_t *r, u32 table, u64 *cursor, void *out, u32 max)
       _Atomic u64 *at = fp_index_at (x, position);
       u64 word = atomic_load_explicit (at, memory_order_relaxed);
       fp_wire_t wire;
+      fp_control_dump_ahead (r, table, position, end);
       if (!(word & FP_WORD_LIVE) || fp_word_slot (word) >= r->controlled[t].capacity)
 	continue;
       if (!fp_control_entry_valid (r, table, at, word, &wire))

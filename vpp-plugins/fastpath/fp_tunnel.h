@@ -260,31 +260,44 @@ fp_tunnel_counters (const fp_worker_t *w, u32 slot)
 
 /* ---- tunnels by address of user equipment: hash, prefetch the index, prefetch the record, look up ---- */
 
+/* Scratch of one lookup; the stages fill it. */
 typedef struct
 {
   u64 hash;	  /* of the longest length */
-  u8 address[16]; /* whole */
-  u32 vrf;
-  u8 family, count;
-  u8 length[FP_UE_LENGTHS]; /* longest first; count of them */
+  u64 address[2]; /* whole, as it lies in memory */
+  const fp_ue_group_t *group; /* NULL: no prefixes in that VRF and family */
+  u32 guess; /* slot that probably has it, or FP_NONE */
 } fp_ue_key_t;
 
 /* What an entry is compared with: the start of fp_ue_t. */
 typedef struct
 {
-  u8 address[16];
-  u32 vrf;
-  u8 family, length;
-  u16 pad;
+  u64 address[2];
+  u64 tail; /* vrf | family << 32 | length << 40 */
 } fp_ue_match_key_t;
 
 _Static_assert (sizeof (fp_ue_match_key_t) == offsetof (fp_ue_t, encap), "UE key");
+_Static_assert (offsetof (fp_ue_t, vrf) == 16 && offsetof (fp_ue_t, family) == 20 && offsetof (fp_ue_t, length) == 21, "UE key");
 
+FP_ALWAYS_INLINE u64
+fp_ue_tail (u32 vrf, u8 family, u8 length)
+{
+  return (u64) vrf | (u64) family << 32 | (u64) length << 40;
+}
+
+/* Only IPv6 has a second half. */
 FP_ALWAYS_INLINE u64
 fp_hash_ue (const fp_hash_t *h, const fp_ue_match_key_t *k)
 {
-  u64 words[3] = { fp_load64 (&k->vrf), fp_load64 (k->address), fp_load64 (k->address + 8) };
-  return fp_hash_words (h, words, k->family == 6 ? 3 : 2);
+  u64 words[3] = { k->tail, k->address[0], k->address[1] };
+  return fp_hash_words (h, words, (u8) (k->tail >> 32) == 6 ? 3 : 2);
+}
+
+FP_ALWAYS_INLINE int
+fp_ue_is (const fp_ue_t *u, const fp_ue_match_key_t *k)
+{
+  const u8 *a = (const u8 *) u;
+  return ((fp_load64 (a) ^ k->address[0]) | (fp_load64 (a + 8) ^ k->address[1]) | (fp_load64 (a + 16) ^ k->tail)) == 0;
 }
 
 FP_ALWAYS_INLINE int
@@ -292,68 +305,51 @@ fp_ue_match (const void *ctx, int live, u32 ref, const void *key)
 {
   const fp_control_table_t *t = ctx;
   (void) live;
-  if (FP_UNLIKELY (ref >> 1 >= t->capacity))
-    return FP_MATCH_NO;
-  const u8 *a = (const u8 *) ((const fp_ue_t *) t->records + (ref >> 1)), *b = key;
-  return ((fp_load64 (a) ^ fp_load64 (b)) | (fp_load64 (a + 8) ^ fp_load64 (b + 8)) | (fp_load64 (a + 16) ^ fp_load64 (b + 16))) == 0;
+  return FP_LIKELY (ref >> 1 < t->capacity) && fp_ue_is ((const fp_ue_t *) t->records + (ref >> 1), key);
 }
 
 /* The n-th prefix that may hold the address. */
 FP_ALWAYS_INLINE fp_ue_match_key_t
 fp_ue_nth (const fp_ue_key_t *k, u32 n)
 {
-  fp_ue_match_key_t m = { { 0 }, k->vrf, k->family, k->length[n], 0 };
-  if (k->family == 6)
-    {
-      u64 high, low;
-      fp_prefix_halves (k->address, &high, &low);
-      fp_prefix_mask (&high, &low, m.length);
-      high = __builtin_bswap64 (high), low = __builtin_bswap64 (low);
-      memcpy (m.address, &high, 8);
-      memcpy (m.address + 8, &low, 8);
-      return m;
-    }
-  u32 a = fp_load32 (k->address);
-  if (k->family == 4 && m.length < 32)
-    a &= m.length ? __builtin_bswap32 (~0u << (32 - m.length)) : 0;
-  memcpy (m.address, &a, 4);
-  return m;
+  const fp_ue_group_t *g = k->group;
+  return (fp_ue_match_key_t){ { k->address[0] & g->mask[n][0], k->address[1] & g->mask[n][1] }, g->tail[n] };
 }
 
 FP_ALWAYS_INLINE void
-fp_ue_hash_family (const fp_region_t *r, u32 vrf, u8 family, const u8 *address, fp_ue_key_t *k)
+fp_ue_hash_words (const fp_region_t *r, u32 vrf, u8 family, u64 high, u64 low, fp_ue_key_t *k)
 {
   const fp_gtpu_snapshot_t *s = fp_gtpu_snapshot (r);
-  memset (k->address, 0, sizeof (k->address));
-  memcpy (k->address, address, family == 6 ? 16 : family == 4 ? 4 : 2);
+  const fp_ue_group_t *g = s->group, *end = g + s->groups;
+  k->address[0] = high;
+  k->address[1] = low;
   k->hash = 0;
-  k->vrf = vrf;
-  k->family = family;
-  k->count = 0;
-  for (u32 i = 0; i < s->groups; i++)
-    if (s->group[i].vrf == vrf && s->group[i].family == family)
-      {
-	k->count = s->group[i].count;
-	memcpy (k->length, s->group[i].length, FP_UE_LENGTHS);
-	fp_ue_match_key_t m = fp_ue_nth (k, 0);
-	k->hash = fp_hash_ue (&r->hash, &m);
-	break;
-      }
+  k->guess = FP_NONE;
+  while (g < end && (g->vrf != vrf || g->family != family))
+    g++;
+  k->group = g < end ? g : NULL;
+  if (g == end)
+    return;
+  fp_ue_match_key_t m = { { high & g->mask[0][0], low & g->mask[0][1] }, g->tail[0] };
+  u64 words[3] = { m.tail, m.address[0], m.address[1] };
+  k->hash = fp_hash_words (&r->hash, words, family == 6 ? 3 : 2);
 }
 
 /* address: 4 or 16 bytes; six is a constant. */
 FP_ALWAYS_INLINE void
 fp_ue_hash (const fp_region_t *r, u32 vrf, int six, const u8 *address, fp_ue_key_t *k)
 {
-  fp_ue_hash_family (r, vrf, six ? 6 : 4, address, k);
+  if (six)
+    fp_ue_hash_words (r, vrf, 6, fp_load64 (address), fp_load64 (address + 8), k);
+  else
+    fp_ue_hash_words (r, vrf, 4, fp_load32 (address), 0, k);
 }
 
 /* vlan: 1..4094, host order. */
 FP_INLINE void
 fp_ue_hash_vlan (const fp_region_t *r, u32 vrf, u16 vlan, fp_ue_key_t *k)
 {
-  u8 id[2] = { (u8) (vlan >> 8), (u8) vlan };
-  fp_ue_hash_family (r, vrf, 0, id, k);
+  fp_ue_hash_words (r, vrf, 0, (u64) (vlan >> 8 | (vlan & 0xff) << 8), 0, k);
 }
 
 FP_ALWAYS_INLINE void
@@ -362,49 +358,52 @@ fp_ue_prefetch_index (const fp_region_t *r, const fp_ue_key_t *k)
   fp_index_prefetch (&r->controlled[FP_CONTROLLED_UE].index, k->hash);
 }
 
-FP_ALWAYS_INLINE u32
-fp_ue_guess (const fp_region_t *r, const fp_ue_key_t *k)
-{
-  return k->count ? fp_tunnel_guess (&r->controlled[FP_CONTROLLED_UE], k->hash) : FP_NONE;
-}
-
 FP_ALWAYS_INLINE void
-fp_ue_prefetch_record (const fp_region_t *r, const fp_ue_key_t *k)
+fp_ue_prefetch_record (const fp_region_t *r, fp_ue_key_t *k)
 {
-  u32 slot = fp_ue_guess (r, k);
-  if (slot != FP_NONE)
-    FP_PREFETCH (fp_ue_at (r, slot));
+  k->guess = k->group ? fp_tunnel_guess (&r->controlled[FP_CONTROLLED_UE], k->hash) : FP_NONE;
+  if (FP_LIKELY (k->guess != FP_NONE))
+    FP_PREFETCH (fp_ue_at (r, k->guess));
 }
 
 /* A stage later: the encapsulation record. */
 FP_ALWAYS_INLINE void
 fp_ue_prefetch_encap (const fp_region_t *r, const fp_ue_key_t *k)
 {
-  u32 slot = fp_ue_guess (r, k);
-  u32 encap = slot != FP_NONE ? atomic_load_explicit (&fp_ue_at (r, slot)->encap, memory_order_relaxed) : FP_NONE;
+  u32 encap = k->guess != FP_NONE ? atomic_load_explicit (&fp_ue_at (r, k->guess)->encap, memory_order_relaxed) : FP_NONE;
   if (encap < r->gtpu->encap_capacity)
     FP_PREFETCH (fp_encap_at (r, encap));
 }
 
-/* The record to encapsulate by, or NULL: no tunnel has the address. */
+FP_ALWAYS_INLINE const fp_gtpu_encap_t *
+fp_ue_encap (const fp_region_t *r, u32 slot)
+{
+  u32 encap = atomic_load_explicit (&fp_ue_at (r, slot)->encap, memory_order_acquire);
+  return FP_LIKELY (encap < r->gtpu->encap_capacity) ? fp_encap_at (r, encap) : NULL;
+}
+
+/* The record to encapsulate by, or NULL: no tunnel has the address. A slot found in an earlier stage of the same vector is as good as one
+ * found now: it was live then, and is not used again before the caller's quiescent point. */
 FP_ALWAYS_INLINE const fp_gtpu_encap_t *
 fp_ue_lookup (const fp_region_t *r, const fp_ue_key_t *k)
 {
   const fp_control_table_t *t = &r->controlled[FP_CONTROLLED_UE];
+  if (FP_UNLIKELY (!k->group))
+    return NULL;
+  fp_ue_match_key_t m = fp_ue_nth (k, 0);
+  if (FP_LIKELY (k->guess != FP_NONE && fp_ue_is (fp_ue_at (r, k->guess), &m)))
+    return fp_ue_encap (r, k->guess);
   u64 hash = k->hash;
-  for (u32 n = 0; n < k->count; n++)
+  for (u32 n = 0;;)
     {
-      fp_ue_match_key_t m = fp_ue_nth (k, n);
-      if (n)
-	hash = fp_hash_ue (&r->hash, &m);
       u64 word = fp_index_find (&t->index, hash, fp_ue_match, t, &m);
-      if (FP_LIKELY (word != 0))
-	{
-	  u32 encap = atomic_load_explicit (&fp_ue_at (r, fp_word_slot (word))->encap, memory_order_acquire);
-	  return FP_LIKELY (encap < r->gtpu->encap_capacity) ? fp_encap_at (r, encap) : NULL;
-	}
+      if (word)
+	return fp_ue_encap (r, fp_word_slot (word));
+      if (++n == k->group->count)
+	return NULL;
+      m = fp_ue_nth (k, n);
+      hash = fp_hash_ue (&r->hash, &m);
     }
-  return NULL;
 }
 
 FP_INLINE const fp_gtpu_encap_t *

@@ -72,27 +72,6 @@ fp_gtpu_attach_valid (const fp_region_t *r, u32 table, u32 slot, u8 *const *seen
   return fp_wire_valid (table, &wire) == 0;
 }
 
-/* Bring in what a record's check will read; stage 0: the record, 1: what it names. */
-FP_ALWAYS_INLINE void
-fp_gtpu_attach_prefetch (const fp_region_t *r, u32 table, u32 slot, u32 stage)
-{
-  u32 encap = FP_NONE;
-  if (stage == 0)
-    {
-      if (table == FP_TABLE_GTPU_TUNNEL)
-	FP_PREFETCH (fp_tunnel_at (r, slot));
-      else if (table == FP_TABLE_GTPU_UE)
-	FP_PREFETCH (fp_ue_at (r, slot));
-      return;
-    }
-  if (table == FP_TABLE_GTPU_TUNNEL)
-    encap = (u32) atomic_load_explicit (&fp_tunnel_at (r, slot)->current, memory_order_relaxed);
-  else if (table == FP_TABLE_GTPU_UE)
-    encap = atomic_load_explicit (&fp_ue_at (r, slot)->encap, memory_order_relaxed);
-  if (encap < r->gtpu->encap_capacity)
-    FP_PREFETCH (fp_encap_at (r, encap));
-}
-
 /* ---- what is derived ---- */
 
 /* Array of the endpoint's declared range, empty. */

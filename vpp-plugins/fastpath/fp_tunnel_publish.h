@@ -105,7 +105,13 @@ fp_gtpu_snapshot_groups (const fp_tunnel_state_t *s, fp_gtpu_snapshot_t *snapsho
       g->family = s->lengths[i].family;
       for (i32 length = 128; length >= 0; length--)
 	if (s->lengths[i].used[length] && g->count < FP_UE_LENGTHS)
-	  g->length[g->count++] = (u8) length;
+	  {
+	    u64 high = ~0ull, low = ~0ull;
+	    fp_prefix_mask (&high, &low, g->family ? (u8) length : 128); /* a VLAN id is compared whole */
+	    g->mask[g->count][0] = __builtin_bswap64 (high);
+	    g->mask[g->count][1] = __builtin_bswap64 (low);
+	    g->tail[g->count++] = fp_ue_tail (g->vrf, g->family, (u8) length);
+	  }
       snapshot->groups += g->count != 0;
     }
 }

@@ -107,9 +107,7 @@ fp_gtpu_endpoint_key (const fp_wire_gtpu_endpoint_t *e)
 FP_INLINE fp_ue_match_key_t
 fp_ue_key (const fp_wire_gtpu_ue_t *u)
 {
-  fp_ue_match_key_t k = { { 0 }, u->inner_vrf, u->family, u->length, 0 };
-  memcpy (k.address, u->address, 16);
-  return k;
+  return (fp_ue_match_key_t){ { fp_load64 (u->address), fp_load64 (u->address + 8) }, fp_ue_tail (u->inner_vrf, u->family, u->length) };
 }
 
 /* Slot of the endpoint with an id, or FP_NONE. */
@@ -360,6 +358,27 @@ fp_gtpu_wire_rebuild (const fp_region_t *r, u32 table, u32 slot, void *wire)
       fp_gtpu_ue_rebuild (r, slot, wire);
       break;
     }
+}
+
+/* Bring in what rebuilding a record will read; stage 0: the record, 1: what it names. */
+FP_ALWAYS_INLINE void
+fp_gtpu_prefetch (const fp_region_t *r, u32 table, u32 slot, u32 stage)
+{
+  u32 encap = FP_NONE;
+  if (stage == 0)
+    {
+      if (table == FP_TABLE_GTPU_TUNNEL)
+	FP_PREFETCH (fp_tunnel_at (r, slot));
+      else if (table == FP_TABLE_GTPU_UE)
+	FP_PREFETCH (fp_ue_at (r, slot));
+      return;
+    }
+  if (table == FP_TABLE_GTPU_TUNNEL)
+    encap = (u32) atomic_load_explicit (&fp_tunnel_at (r, slot)->current, memory_order_relaxed);
+  else if (table == FP_TABLE_GTPU_UE)
+    encap = atomic_load_explicit (&fp_ue_at (r, slot)->encap, memory_order_relaxed);
+  if (encap < r->gtpu->encap_capacity)
+    FP_PREFETCH (fp_encap_at (r, encap));
 }
 
 FP_INLINE int

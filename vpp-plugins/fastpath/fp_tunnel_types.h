@@ -193,11 +193,13 @@ typedef struct
   u8 family, dscp, flags; /* enum fp_gtpu_endpoint_flag */
 } fp_gtpu_endpoint_t;
 
+/* Prefix lengths of a (inner VRF, family), longest first. */
 typedef struct
 {
+  u64 mask[FP_UE_LENGTHS][2]; /* of fp_ue_t.address, as it lies in memory */
+  u64 tail[FP_UE_LENGTHS];    /* fp_ue_t from vrf on: vrf | family << 32 | length << 40 */
   u32 vrf;
   u8 family, count;
-  u8 length[FP_UE_LENGTHS]; /* longest first */
 } fp_ue_group_t;
 
 /* Endpoints and prefix lengths, published by one store. One block. */

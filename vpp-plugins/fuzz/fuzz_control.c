@@ -55,7 +55,7 @@ check_tunnels (const fp_region_t *r)
 	{
 	  const fp_ue_t *p = fp_ue_at (r, u);
 	  fp_ue_key_t k;
-	  fp_ue_hash_family (r, p->vrf, p->family, p->address, &k);
+	  fp_ue_hash_words (r, p->vrf, p->family, fp_load64 (p->address), fp_load64 (p->address + 8), &k);
 	  const fp_gtpu_encap_t *way = fp_ue_lookup (r, &k);
 	  CHECK (atomic_load (&p->encap) == (u32) atomic_load (&t->current) && way, "prefix");
 	  CHECK (way == e || way->tunnel != i, "a longer prefix may belong to another");
