@@ -61,7 +61,7 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 def access(plane: ControlPlane, folder: Path, server: str = "") -> Access:
     """Make the account if it is not there, and return the way to the API server with its token."""
-    documents = [
+    documents: list[dict[str, Any]] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": "default"}},
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -70,7 +70,8 @@ def installed(tmp_path: Path, *values: str, audit: bool = False) -> Iterator[Con
         settings = [f"apiServer.endpoints={{{server}}}", *values]
         flags = [word for setting in settings for word in ("--set", setting)]
         helm(plane, "install", RELEASE, str(CHART), "-n", NAMESPACE, "--create-namespace", *flags)
-        for kind in ("dataplanes", "dataplanetunings"):
+        kinds = ("dataplanes", "dataplanetunings", "gtpuendpoints", "gtputunnels", "gtputunnelsets")
+        for kind in kinds:
             # A kind that has just been defined is refused (429) until its storage is ready.
             wait_for(f"{kind} are served", lambda kind=kind: _works(plane, "get", kind))
         wait_for(

@@ -482,6 +482,9 @@ class RecordingNetwork:
         spec.validate()
         self.specs.append(spec)
 
+    def joined(self) -> bool:
+        return bool(self.specs)
+
     def withdraw(self, addresses: Collection[IpAddress]) -> None:
         self.withdrawn += addresses
 

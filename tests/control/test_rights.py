@@ -15,6 +15,8 @@ from tests.cluster.controlplane import ControlPlane
 from tests.control.operator_lab import NAMESPACE, RELEASE, get, installed, make_node, wait_for
 
 DATAPLANES = "/apis/vpp-operator.dev/v1alpha1/dataplanes"
+GTPU = "/apis/vpp-operator.dev/v1alpha1"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 TUNINGS = "/apis/vpp-operator.dev/v1alpha1/dataplanetunings"
 APPLY, MERGE, JSON = (
     "application/apply-patch+yaml",
@@ -156,6 +158,9 @@ def operator(plane: ControlPlane) -> Account:
         "/apis/networking.k8s.io/v1/servicecidrs",
         DATAPLANES,
         f"{DATAPLANES}/node-a",
+        f"{GTPU}/gtpuendpoints",
+        f"{GTPU}/gtputunnels",
+        f"{GTPU}/gtputunnelsets",
     ],
 )
 def test_agent_reads_what_it_follows(agent: Account, path: str) -> None:
@@ -235,7 +240,15 @@ def test_agent_smuggles_nothing_in_beside_the_status(plane: ControlPlane, agent:
         ("PATCH", "/api/v1/namespaces/default/services/shop/status"),
         ("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"),
         ("POST", "/api/v1/namespaces/default/events"),
-        ("PUT", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{RELEASE}"),
+        ("DELETE", f"{LEASES}/{RELEASE}"),
+        ("GET", LEASES),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-b"),
+        ("POST", f"{GTPU}/gtpuendpoints"),
+        ("PATCH", f"{GTPU}/gtpuendpoints/n3/status"),
+        ("PATCH", f"{GTPU}/namespaces/default/gtputunnels/one"),
+        ("PATCH", f"{GTPU}/namespaces/default/gtputunnels/one/status"),
+        ("DELETE", f"{GTPU}/namespaces/default/gtputunnels/one"),
+        ("GET", "/v1/gtpu"),
         ("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{RELEASE}/token"),
         ("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{RELEASE}-agent/token"),
         ("DELETE", f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{RELEASE}-agent"),
@@ -255,6 +268,89 @@ def test_agent_cannot_be_somebody_else(agent: Account) -> None:
     assert status == 403 and "impersonate" in answer["message"]
 
 
+def lease(name: str, holder: str, **labels: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 45},
+    }
+
+
+FLOATING = {"vpp-operator.dev/floating-endpoint": "true"}
+
+
+def test_agent_holds_leases_of_floating_endpoints_for_its_own_node(
+    plane: ControlPlane, agent: Account
+) -> None:
+    other = Account(plane, plane.token(NAMESPACE, f"{RELEASE}-agent", bound=("Pod", "agent-node-b")))
+    path = f"{LEASES}/gtpu-n3"
+    assert agent.send("POST", LEASES, lease("gtpu-n3", "node-a", **FLOATING))[0] == 201
+
+    def put(who: Account, holder: str, **metadata: Any) -> tuple[int, dict[str, Any]]:
+        current = agent.send("GET", path)[1]
+        body = {**current, "metadata": {**current["metadata"], **metadata}}
+        return who.send("PUT", path, {**body, "spec": {**current["spec"], "holderIdentity": holder}})
+
+    assert put(agent, "node-a")[0] == 200
+    # Not for another node, and nobody gives back what is another node's.
+    assert put(agent, "node-b")[0] == 403
+    assert put(other, "")[0] == 403
+    # The label that makes it one of these Leases stays.
+    assert put(agent, "node-a", labels={})[0] == 403
+    # Taking over is for each to decide: whose node is gone, the rules say. Giving back is the holder's.
+    assert put(other, "node-b")[0] == 200
+    assert put(agent, "")[0] == 403 and put(other, "")[0] == 200
+    assert "gtpu-n3" in agent.refused("DELETE", path)
+
+
+def test_agent_cannot_touch_the_operators_lease(plane: ControlPlane, agent: Account) -> None:
+    def version(name: str) -> str:
+        return str(agent.send("GET", f"{LEASES}/{name}")[1]["metadata"]["resourceVersion"])
+
+    plane.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(lease(RELEASE, "leader")))
+    for body in (
+        lease(RELEASE, "node-a"),
+        lease(RELEASE, ""),
+        lease(RELEASE, "node-a", **FLOATING),
+    ):
+        body["metadata"]["resourceVersion"] = version(RELEASE)
+        agent.refused("PUT", f"{LEASES}/{RELEASE}", body)
+    agent.refused("POST", LEASES, lease("other", "node-a", **FLOATING))
+    agent.refused("POST", LEASES, lease("gtpu-x", "node-a"))
+    agent.refused("POST", LEASES, lease("gtpu-x", "node-b", **FLOATING))
+    # A former Lease of the operator's, named as one of ours, is not ours without the label.
+    plane.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(lease("gtpu-y", "leader")))
+    taken = lease("gtpu-y", "node-a", **FLOATING)
+    taken["metadata"]["resourceVersion"] = version("gtpu-y")
+    agent.refused("PUT", f"{LEASES}/gtpu-y", taken)
+    unbound = Account(plane, plane.token(NAMESPACE, f"{RELEASE}-agent"))
+    unbound.refused("POST", LEASES, lease("gtpu-z", "node-a", **FLOATING))
+
+
+def test_agent_has_tokens_reviewed_and_no_more(agent: Account, operator: Account) -> None:
+    review = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": operator.token, "audiences": ["vpp-operator.dev/agent"]},
+    }
+    status, answer = agent.send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)
+    assert status == 201 and not answer["status"].get("authenticated"), "a token for the API server"
+    access = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{NAMESPACE}:{RELEASE}",
+            "nonResourceAttributes": {"path": "/v1/gtpu", "verb": "get"},
+        },
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    status, answer = agent.send("POST", path, access)
+    assert status == 201 and answer["status"]["allowed"], "the operator may read figures"
+    access["spec"]["user"] = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-agent"
+    assert not agent.send("POST", path, access)[1]["status"]["allowed"], "an agent may not"
+
+
 # ---------------------------------------------------------------------------------------- the operator
 
 
@@ -267,6 +363,10 @@ def test_agent_cannot_be_somebody_else(agent: Account) -> None:
         "/api/v1/services",
         f"/api/v1/namespaces/{NAMESPACE}/pods",
         f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets",
+        "/apis/networking.k8s.io/v1/servicecidrs",
+        f"{GTPU}/gtpuendpoints",
+        f"{GTPU}/gtputunnels",
+        f"{GTPU}/gtputunnelsets",
     ],
 )
 def test_operator_reads_what_it_follows(operator: Account, path: str) -> None:
@@ -375,6 +475,12 @@ def test_operator_cannot_take_away_conditions_of_others(operator: Account) -> No
         ("DELETE", "/api/v1/nodes/node-a"),
         ("PATCH", f"{TUNINGS}/any"),
         ("DELETE", f"{TUNINGS}/any"),
+        ("PATCH", f"{GTPU}/gtpuendpoints/n3"),
+        ("DELETE", f"{GTPU}/gtpuendpoints/n3"),
+        ("PATCH", f"{GTPU}/namespaces/default/gtputunnels/one"),
+        ("POST", f"{GTPU}/namespaces/default/gtputunnelsets"),
+        ("PUT", f"{LEASES}/gtpu-n3"),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews"),
         ("PATCH", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{RELEASE}-agent"),
         ("POST", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"),
         ("PUT", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/another"),
