@@ -125,6 +125,7 @@ class GtpuLab(Lab):
                 *(GtpuSteer(ipaddress.ip_address(a), own=True) for a in OWN.values()),
             ),
             "ue_pools": tuple(ipaddress.ip_network(p) for p in POOLS.values()),
+            "frames": True,
         }
         return super().spec(**(values | changes))
 

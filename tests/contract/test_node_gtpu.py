@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -25,7 +26,7 @@ from tests.contract.node_gtpu_lab import (
 )
 from tests.contract.node_lab import NODE, OUTSIDE, PODS, EchoServer, ask, client, inside, sh, unique_prefix
 
-from vpp_operator.node import GtpuSteer, preflight
+from vpp_operator.node import GtpuSteer, NodeNetworkError, preflight
 
 FAMILIES = (4, 6)
 
@@ -232,6 +233,8 @@ BREAK = {
     "elements": "nft flush set inet vpp-operator gtpu4; nft flush set inet vpp-operator services6",
     "rule": "nft flush chain inet vpp-operator gtpu6",
     "route": "ip route flush table 7072",
+    "frames": "ip link set vppe1 down",
+    "frames gone": "ip link del vppe0",
 }
 
 
@@ -290,6 +293,44 @@ def test_a_listener_on_the_port_is_named(lab, engine):
     (text,) = found()
     assert text.startswith(OWN[6]) and "proxy_ndp" in text
     sh(lab.names["node"], "sysctl -qw net.ipv6.conf.all.proxy_ndp=1")
+
+
+def test_frames_of_ethernet_tunnels_have_a_link_of_their_own(lab, engine):
+    """A VLAN on vppe0 reaches vppe1 with its tag; the node's stack has no address there."""
+    node = lab.names["node"]
+
+    def opened(interface: str) -> socket.socket:
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        raw.bind((interface, 3))
+        raw.settimeout(2)
+        raw.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA: the kernel hands a tag beside the frame
+        return raw
+
+    assert "inet" not in sh(node, "ip addr show vppe0; ip addr show vppe1")
+    frame = bytes.fromhex("ffffffffffff0200000000018100000788b5") + b"frame".ljust(50, b"\0")
+    with inside(node, lambda: opened("vppe1")) as tap, inside(node, lambda: opened("vppe0")) as source:
+        source.send(frame)
+        data, ancillary = b"", []
+        while b"frame" not in data:
+            data, ancillary, _, _ = tap.recvmsg(2000, 256)
+    assert int.from_bytes(ancillary[0][2][16:18], sys.byteorder) & 0xFFF == 7
+    assert any("vppe0" in step for step in lab.apply(lab.spec(frames=False)))
+    lab.apply()
+    assert lab.apply(verify=True) == ()
+
+
+def test_a_link_of_another_name_is_left_alone(lab, engine):
+    node = lab.names["node"]
+    lab.apply(lab.spec(frames=False))
+    sh(node, "ip link add vppe0 type bridge")
+    try:
+        with pytest.raises(NodeNetworkError, match="vppe0 exists and is not ours"):
+            lab.apply()
+    finally:
+        assert "bridge" in sh(node, "ip -d link show vppe0")
+        sh(node, "ip link del vppe0")
+    assert lab.apply() != ()
+    assert lab.apply(verify=True) == ()
 
 
 def test_neighbour_discovery_of_the_own_address_stays_with_the_kernel(lab, engine):

@@ -21,7 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from vpp_operator.node.gtpu import Ground
 from vpp_operator.node.journal import NodeNetworkError
 from vpp_operator.node.spec import IpAddress, IpNetwork
-from vpp_operator.node.state import ENGINE_LINK, HOST_LINK, OWNER, Proxy
+from vpp_operator.node.state import ENGINE_LINK, FRAME_ENGINE_LINK, FRAME_LINK, HOST_LINK, OWNER, Proxy
 
 __all__ = ["announce", "announcement", "change_proxy", "proxy_nd_is_on", "read_ground", "read_proxies"]
 
@@ -137,7 +137,8 @@ def proxy_nd_is_on() -> bool:
 def read_ground(ip: IPRoute) -> Ground:
     """Return the node's addresses and where its main table leads, our own link left out."""
     names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in ip.get_links()}
-    ours = {index for index, name in names.items() if name in (HOST_LINK, ENGINE_LINK)}
+    links = (HOST_LINK, ENGINE_LINK, FRAME_LINK, FRAME_ENGINE_LINK)
+    ours = {index for index, name in names.items() if name in links}
     local: dict[IpAddress, str] = {}
     for entry in ip.get_addr():
         if entry["index"] not in ours:

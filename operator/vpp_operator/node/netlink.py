@@ -23,6 +23,8 @@ from vpp_operator.node.spec import IpAddress
 from vpp_operator.node.state import (
     ENGINE_LINK,
     ENGINE_MAC,
+    FRAME_ENGINE_LINK,
+    FRAME_LINK,
     GATEWAY_MAC,
     GATEWAYS,
     HOST_ADDRESS,
@@ -36,12 +38,15 @@ from vpp_operator.node.state import (
     AddProxy,
     AddRoute,
     AddRule,
+    DelFrameLink,
     DelLink,
     DelProxy,
     DelRoute,
     DelRule,
+    FrameLink,
     HostLink,
     Kernel,
+    MakeFrameLink,
     MakeLink,
     Route,
     Rule,
@@ -143,6 +148,21 @@ def _read_link(ip: IPRoute) -> HostLink | None:
     return HostLink(host.get_attr("IFLA_MTU"), families, bool(good))
 
 
+def _read_frame_link(ip: IPRoute) -> FrameLink | None:
+    host, engine = _link(ip, FRAME_LINK), _link(ip, FRAME_ENGINE_LINK)
+    if host is None or not _is_veth_pair(host, engine):
+        return None
+    ends = (host, engine)
+    good = all(
+        end["flags"] & 1
+        and _address_generation(end) in (None, _ADDR_GEN_NONE)
+        and end.get_attr("IFLA_MTU") == host.get_attr("IFLA_MTU")
+        for end in ends
+        if end is not None
+    )
+    return FrameLink(host.get_attr("IFLA_MTU"), good)
+
+
 def _has_neighbour(ip: IPRoute, index: int, family: int) -> bool:
     return any(
         n.get_attr("NDA_DST") == GATEWAYS[family]
@@ -192,7 +212,8 @@ def read_kernel(ip: IPRoute) -> Kernel:
     raw = _link(ip, HOST_LINK)
     index = raw["index"] if raw is not None else None
     proxies = frozenset(neighbours.read_proxies(ip))
-    return Kernel(link, frozenset(_read_rules(ip)), frozenset(_read_routes(ip, index)), proxies)
+    rules, routes = frozenset(_read_rules(ip)), frozenset(_read_routes(ip, index))
+    return Kernel(link, rules, routes, proxies, _read_frame_link(ip))
 
 
 def uplink_mtu(ip: IPRoute, addresses: Iterable[IpAddress]) -> int:
@@ -206,6 +227,26 @@ def uplink_mtu(ip: IPRoute, addresses: Iterable[IpAddress]) -> int:
             link = next(iter(ip.get_links(holders[address])))
             return min(int(link.get_attr("IFLA_MTU")), 65535)
     return 0
+
+
+def _make_frame_link(ip: IPRoute, link: FrameLink, *, create: bool) -> None:
+    if create:
+        for name in (FRAME_LINK, FRAME_ENGINE_LINK):
+            if _link(ip, name) is not None:
+                raise NodeNetworkError(f"interface {name} exists and is not ours; rename or remove it")
+        ip.link("add", ifname=FRAME_LINK, kind="veth", peer={"ifname": FRAME_ENGINE_LINK})
+    for name in (FRAME_LINK, FRAME_ENGINE_LINK):
+        raw = _link(ip, name)
+        assert raw is not None
+        _no_generated_addresses(ip, raw)
+        ip.link("set", index=raw["index"], mtu=link.mtu)
+        ip.link("set", index=raw["index"], state="up")
+
+
+def _no_generated_addresses(ip: IPRoute, link: Any) -> None:
+    if _address_generation(link) is not None:
+        mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]}
+        ip.link("set", index=link["index"], IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
 
 
 def _make_link(ip: IPRoute, link: HostLink, *, create: bool) -> None:
@@ -223,9 +264,7 @@ def _make_link(ip: IPRoute, link: HostLink, *, create: bool) -> None:
         raw = _link(ip, name)
         assert raw is not None
         index = raw["index"]
-        if _address_generation(raw) is not None:
-            mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]}
-            ip.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+        _no_generated_addresses(ip, raw)
         ip.link("set", index=index, mtu=link.mtu, address=mac)
         if name == HOST_LINK:
             _set_ipv4(index, _HOST_SETTINGS)
@@ -306,8 +345,10 @@ def perform(ip: IPRoute, action: Action) -> None:
         match action:
             case MakeLink(link, create):
                 _make_link(ip, link, create=create)
-            case DelLink():
-                found = ip.link_lookup(ifname=HOST_LINK)
+            case MakeFrameLink(frames, create):
+                _make_frame_link(ip, frames, create=create)
+            case DelLink() | DelFrameLink():
+                found = ip.link_lookup(ifname=HOST_LINK if isinstance(action, DelLink) else FRAME_LINK)
                 if found:
                     ip.link("del", index=found[0])
             case AddRule(rule):
@@ -336,6 +377,11 @@ def describe(action: Action) -> str:
             return f"{'create' if create else 'set up'} link {HOST_LINK}-{ENGINE_LINK}, MTU {link.mtu}"
         case DelLink():
             return f"remove link {HOST_LINK}-{ENGINE_LINK}"
+        case MakeFrameLink(frames, create):
+            verb = "create" if create else "set up"
+            return f"{verb} link {FRAME_LINK}-{FRAME_ENGINE_LINK}, MTU {frames.mtu}"
+        case DelFrameLink():
+            return f"remove link {FRAME_LINK}-{FRAME_ENGINE_LINK}"
         case AddRule(rule):
             return f"add {rule}"
         case DelRule(rule):

@@ -16,6 +16,7 @@ from vpp_operator.node.journal import DEFAULT_JOURNAL, Entry, Journal, NodeNetwo
 from vpp_operator.node.ruleset import SETS, load, replace_rules, updates
 from vpp_operator.node.spec import Finding, IpAddress, NodeSpec
 from vpp_operator.node.state import (
+    FRAME_LINK,
     OWNER,
     Action,
     AddProxy,
@@ -23,6 +24,7 @@ from vpp_operator.node.state import (
     AddRule,
     Before,
     Constants,
+    DelFrameLink,
     DelLink,
     DelProxy,
     DelRoute,
@@ -30,6 +32,7 @@ from vpp_operator.node.state import (
     Difference,
     Element,
     Kernel,
+    MakeFrameLink,
     MakeLink,
     SetElements,
     Steering,
@@ -309,6 +312,7 @@ def _after(desired: Steering, held: _Held, changes: Sequence[SetElements]) -> _H
         rules=desired.rules | foreign,
         routes=desired.routes,
         proxies=desired.proxies,
+        frames=desired.frames,
     )
     state = nft.TableState(True, True, frozenset(chains(desired.constants)))
     return _Held(kernel, state, desired.constants, sets)
@@ -326,6 +330,8 @@ def _entry(action: Action) -> Entry | None:
             return Entry("moved", str(rule), "0")
         case AddProxy(proxy):
             return Entry("proxy", str(proxy))
-        case DelRule() | DelRoute() | DelLink() | DelProxy():
+        case MakeFrameLink():
+            return Entry("link", FRAME_LINK)
+        case DelRule() | DelRoute() | DelLink() | DelFrameLink() | DelProxy():
             return None
     return None

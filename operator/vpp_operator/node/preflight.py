@@ -25,6 +25,7 @@ from vpp_operator.node.gtpu import accept, listener_findings
 from vpp_operator.node.hostsettings import format_ports
 from vpp_operator.node.ruleset import FAMILY, TABLE
 from vpp_operator.node.spec import DEFAULT_SNAT_RANGES, Finding, IpAddress, IpNetwork, NodeSpec
+from vpp_operator.node.state import ENGINE_LINK, FRAME_ENGINE_LINK, FRAME_LINK
 
 __all__ = ["attach_mode", "check", "findings_from_ruleset", "listeners", "main", "udp_listeners"]
 
@@ -240,7 +241,8 @@ def _mtu(spec: NodeSpec | None) -> Iterator[Finding]:
             if link["flags"] & 1 and link.get_attr("IFLA_IFNAME") != "lo"
         }
     link = mtus.pop("vpp0", None)
-    mtus.pop("vpp1", None)
+    for own in (ENGINE_LINK, FRAME_LINK, FRAME_ENGINE_LINK):
+        mtus.pop(own, None)
     larger = {name: mtu for name, mtu in mtus.items() if link is not None and mtu > link}
     if larger:
         name, mtu = max(larger.items(), key=lambda item: item[1])

@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with netlink.connection() as ip:
             kernel = netlink.read_kernel(ip)
         print(f"link: {kernel.link or 'none'}")
+        if kernel.frames:
+            print(f"link of Ethernet tunnels: {kernel.frames}")
         for line in (*sorted(kernel.rules), *sorted(kernel.routes)):
             print(line)
         for proxy in sorted(kernel.proxies):

@@ -104,6 +104,9 @@ class NodeSpec:
     ue_pools: tuple[IpNetwork, ...] = ()
     """Prefixes of user equipment: routed to the dataplane. One that overlaps what the node itself reaches is
     left out and reported."""
+    frames: bool = False
+    """Whether there are tunnels that carry Ethernet: their frames pass the link ``vppe0``, one VLAN per
+    tunnel."""
     mtu: int = 0
     """MTU of the host link in bytes; 0: that of the interface holding the first of ``addresses``."""
 

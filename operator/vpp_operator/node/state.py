@@ -18,13 +18,16 @@ __all__ = [
     "AddRule",
     "Before",
     "Constants",
+    "DelFrameLink",
     "DelProxy",
     "DelRoute",
     "DelRule",
     "Difference",
     "FamilyConstants",
+    "FrameLink",
     "HostLink",
     "Kernel",
+    "MakeFrameLink",
     "MakeLink",
     "Proxy",
     "Route",
@@ -42,6 +45,8 @@ __all__ = [
 
 HOST_LINK = "vpp0"
 ENGINE_LINK = "vpp1"
+FRAME_LINK, FRAME_ENGINE_LINK = "vppe0", "vppe1"
+"""The link of tunnels that carry Ethernet. A VLAN on it is one tunnel; the node's own stack takes no part."""
 HOST_MAC = "02:76:70:70:00:01"
 GATEWAY_MAC = "02:76:70:70:00:02"
 """Where the host sends packets for the dataplane. Not the MAC of vpp1: the kernel drops them there as another
@@ -131,6 +136,15 @@ class HostLink:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameLink:
+    """The veth pair of tunnels that carry Ethernet."""
+
+    mtu: int
+    settings: bool = True
+    """No IPv6 address generation, both ends up: as they must be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """What the node holds of ours, and the rules for the local table whoever made them."""
 
@@ -138,6 +152,7 @@ class Kernel:
     rules: frozenset[Rule] = frozenset()
     routes: frozenset[Route] = frozenset()
     proxies: frozenset[Proxy] = frozenset()
+    frames: FrameLink | None = None
 
 
 _T = TypeVar("_T")
@@ -196,6 +211,7 @@ class Steering:
     sets: Mapping[str, frozenset[Element]] = field(default_factory=dict)
     constants: Constants = field(default_factory=lambda: NO_CONSTANTS)
     proxies: frozenset[Proxy] = frozenset()
+    frames: FrameLink | None = None
     differences: Mapping[str, Difference[Any]] = field(default_factory=dict, compare=False)
     """How large sets came about from an earlier state, where it is known."""
 
@@ -219,6 +235,19 @@ class MakeLink:
 @dataclass(frozen=True, slots=True)
 class DelLink:
     """Remove the veth pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFrameLink:
+    """Create the veth pair of Ethernet tunnels, or bring it to the desired settings."""
+
+    link: FrameLink
+    create: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DelFrameLink:
+    """Remove the veth pair of Ethernet tunnels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +292,18 @@ class DelProxy:
     proxy: Proxy
 
 
-Action = MakeLink | DelLink | AddRule | DelRule | AddRoute | DelRoute | AddProxy | DelProxy
+Action = (
+    MakeLink
+    | DelLink
+    | MakeFrameLink
+    | DelFrameLink
+    | AddRule
+    | DelRule
+    | AddRoute
+    | DelRoute
+    | AddProxy
+    | DelProxy
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +447,8 @@ def steering_state(
     proxies = frozenset(Proxy(a.version, str(a), interface) for a, interface in gtpu.own if interface)
     link = HostLink(mtu, frozenset(families))
     constants = _constants(spec, sets)
-    return Steering(link, rules, frozenset(routes), sets, constants, proxies, differences)
+    frames = FrameLink(mtu) if spec.frames else None
+    return Steering(link, rules, frozenset(routes), sets, constants, proxies, frames, differences)
 
 
 def difference(now: frozenset[_T], before: frozenset[_T]) -> Difference[_T]:
@@ -449,6 +490,8 @@ def plan_network(desired: Steering, actual: Kernel) -> list[Action]:
     actions: list[Action] = []
     if actual.link != desired.link:
         actions.append(MakeLink(desired.link, create=actual.link is None))
+    if desired.frames is not None and actual.frames != desired.frames:
+        actions.append(MakeFrameLink(desired.frames, create=actual.frames is None))
     # A new link has none of the old one's routes, whatever was read before.
     present = frozenset[Route]() if actual.link is None else actual.routes
     actions += [AddRoute(r) for r in sorted(desired.routes - present)]
@@ -482,8 +525,10 @@ def _restore_local(actual: Kernel, families: Iterable[int]) -> list[Action]:
 
 
 def plan_withdrawal(desired: Steering, actual: Kernel) -> list[Action]:
-    """Return what ends the answers for addresses that are no longer this node's: before their routes go."""
-    return [DelProxy(p) for p in sorted(actual.proxies - desired.proxies)]
+    """Return what ends the answers for addresses that are no longer this node's, before their routes go; and
+    the link of Ethernet tunnels when there are none."""
+    actions: list[Action] = [DelProxy(p) for p in sorted(actual.proxies - desired.proxies)]
+    return actions + ([DelFrameLink()] if actual.frames and not desired.frames else [])
 
 
 def plan_loss(addresses: Collection[IpAddress], actual: Kernel) -> list[Action]:
@@ -513,4 +558,6 @@ def plan_undo(actual: Kernel) -> list[Action]:
     actions += [DelRoute(r) for r in sorted(actual.routes)]
     if actual.link is not None:
         actions.append(DelLink())
+    if actual.frames is not None:
+        actions.append(DelFrameLink())
     return actions
