@@ -15,7 +15,7 @@ __all__ = ["main", "set_up_logging"]
 
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("operator",): ("vpp_operator.controller.app", "the controller: one per cluster leads, the others wait"),
-    ("agent",): ("vpp_operator.agent.app", "the node process: keeps this node's dataplane up to date"),
+    ("agent",): ("vpp_operator.agent.process", "the node process: keeps this node's dataplane up to date"),
     ("uninstall",): ("vpp_operator.controller.uninstall", "the steps of the chart's uninstallation"),
     ("preflight",): ("vpp_operator.node.preflight", "check that this node can run the dataplane"),
     ("host-settings",): ("vpp_operator.node.hostsettings", "set the few global settings of this node"),

@@ -1,4 +1,4 @@
-"""The node process, put together. SIGTERM ends it and leaves everything on the node as it is."""
+"""The node process, put together: its parts, the watches that feed them, what it knows of itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import contextlib
 import dataclasses
 import gc
 import ipaddress
-import os
-import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
@@ -33,7 +30,7 @@ from vpp_operator.agent.metrics import AgentCollector
 from vpp_operator.agent.nodesource import NodeSource
 from vpp_operator.agent.reporter import Reporter
 from vpp_operator.agent.servers import ServerMemory, decode_kubernetes_slice
-from vpp_operator.agent.settings import Settings, SettingsError, parse_settings
+from vpp_operator.agent.settings import Settings
 from vpp_operator.agent.sinks import ObjectSink, ServiceSink, SliceSink, matches
 from vpp_operator.agent.sources import ServiceSource, Source
 from vpp_operator.agent.status import Knowledge, refusal_problems
@@ -47,7 +44,7 @@ from vpp_operator.gtpu.decode import decode_endpoint, decode_set, decode_tunnel
 from vpp_operator.gtpu.model import ENDPOINT, SET, TUNNEL, IpAddress
 from vpp_operator.gtpu.table import GtpuTable
 from vpp_operator.gtpu.table import Options as GtpuOptions
-from vpp_operator.kube import Access, AccessError, ApiAccess, ApiError
+from vpp_operator.kube import Access, ApiAccess, ApiError
 from vpp_operator.node.spec import Finding, NodeSpec
 from vpp_operator.services.compute import Options
 from vpp_operator.services.decode import decode_service, decode_slice
@@ -55,7 +52,7 @@ from vpp_operator.services.model import EndpointSlice
 from vpp_operator.services.table import ServiceTable
 from vpp_operator.watch import Watch, WatchTarget
 
-__all__ = ["Agent", "NodeChecks", "main"]
+__all__ = ["Agent", "NodeChecks"]
 
 _log = structlog.get_logger(__name__)
 
@@ -594,49 +591,3 @@ def _version() -> str:
         return version("vpp-operator")
     except PackageNotFoundError:
         return ""
-
-
-async def _run_until_signal(agent: Agent) -> None:
-    running = asyncio.create_task(agent.run())
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        stopped.cancel()
-        return running.result()
-    await agent.leave()
-    running.cancel()
-    try:
-        await running
-    except asyncio.CancelledError:
-        _log.info("ending; links, rules and tables stay as they are")
-
-
-def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run the agent until SIGTERM; return the exit code (2: a setting is wrong)."""
-    from vpp_operator.agent.checks import PreflightChecks
-    from vpp_operator.dataplane.embedded import EmbeddedDataplane
-    from vpp_operator.node.network import NodeNetwork
-
-    environ = os.environ if environ is None else environ
-    try:
-        settings = parse_settings(sys.argv[1:] if argv is None else argv, environ)
-        access = Access.from_environment(environ)
-    except (SettingsError, AccessError) as error:
-        _log.error("cannot start", error=str(error))
-        return 2
-    # Reading 10,000 Services and 100,000 endpoints makes millions of objects and no cycles: with the default
-    # thresholds, collections take half of the time.
-    gc.set_threshold(100_000, 50, 1000)
-    network = NodeNetwork(settings.run_dir / "journal.json") if settings.steering else None
-    agent = Agent(
-        settings,
-        access,
-        EmbeddedDataplane(settings.socket),
-        network,
-        PreflightChecks(beside_other_proxy=settings.proxy_name is not None) if settings.steering else None,
-    )
-    asyncio.run(_run_until_signal(agent))
-    return 0
