@@ -7,9 +7,12 @@ what leaves it, and is no test of the GTP-U kernels.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import struct
+import subprocess
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from typing import Any
 from scapy.layers.inet import IP, TCP, UDP, defragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, defragment6
 from scapy.packet import Packet, Raw
-from tests.contract.node_lab import NODE, OUTSIDE, Engine, Lab, client, sh
+from tests.contract.node_lab import NODE, OUTSIDE, Engine, Lab, client, inside, sh
 
 from vpp_operator.node import GtpuSteer, NodeSpec
 
@@ -134,17 +137,17 @@ class Gnb:
     """A gNB's socket: sends inner packets to a GTP-U address and waits for those that come back."""
 
     def __init__(self, namespace: str, source: str, to: str) -> None:
-        self._to = to
+        self.to = to
         self.socket = client(namespace, source, socket.SOCK_DGRAM)
         self.socket.bind((source, PORT))
 
     def send(self, inner: Packet, teid: int = TEID) -> None:
-        self.socket.sendto(gpdu(bytes(inner), teid), (self._to, PORT))
+        self.socket.sendto(gpdu(bytes(inner), teid), (self.to, PORT))
 
     def receive(self) -> Packet:
         """Return the next inner packet; the outer one came from the GTP-U address."""
         data, peer = self.socket.recvfrom(65535)
-        assert peer[0] == self._to, peer
+        assert peer[0] == self.to, peer
         assert data[:2] == b"\x30\xff", data[:8].hex()
         return packet_of(data[8:])
 
@@ -172,3 +175,70 @@ def neighbour(namespace: str, address: str, interface: str = "eth0") -> str:
 def mac_of(namespace: str, interface: str = "eth0") -> str:
     """Return an interface's MAC address."""
     return sh(namespace, f"ip -br link show {interface}").split()[2]
+
+
+class UserEquipment:
+    """A UE with a real TCP/IP stack: a namespace whose packets a gNB's process carries through a tunnel."""
+
+    def __init__(self, lab: GtpuLab, gnb: Gnb, teid: int, addresses: dict[int, str]) -> None:
+        self.name = f"{lab.names['out']}-ue"
+        self._gnb, self._teid = gnb, teid
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        try:
+            self._connect(lab.names["out"], addresses)
+        except BaseException:
+            subprocess.run(["ip", "netns", "del", self.name], check=False)
+            raise
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=t, daemon=True) for t in (self._up, self._down)]
+        for thread in self._threads:
+            thread.start()
+
+    def _connect(self, out: str, addresses: dict[int, str]) -> None:
+        # Checksums and segments are made in the UE, before the radio.
+        sh(out, f"ip link add ue0 type veth peer name eth0 netns {self.name}; ip link set ue0 up")
+        sh(self.name, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0")
+        sh(self.name, "ethtool -K eth0 tx off tso off gso off gro off >/dev/null; ip link set eth0 up")
+        for family, address in addresses.items():
+            length, gateway = ("32", "169.254.1.1") if family == 4 else ("128 nodad", "fe80::1")
+            sh(self.name, f"ip addr add dev eth0 {address}/{length}")
+            sh(self.name, f"ip -{family} neigh add {gateway} lladdr 02:00:00:00:00:01 dev eth0")
+            onlink = "onlink" if family == 4 else ""
+            sh(self.name, f"ip -{family} route add default via {gateway} dev eth0 {onlink} src {address}")
+        self._mac = bytes.fromhex(mac_of(self.name).replace(":", ""))
+
+        def opened() -> socket.socket:
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            raw.bind(("ue0", 3))
+            return raw
+
+        self._radio = inside(out, opened)
+        self._radio.settimeout(0.1)
+        self._gnb.socket.settimeout(0.1)
+
+    def _up(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                frame, address = self._radio.recvfrom(65535)
+                if address[2] == socket.PACKET_OUTGOING or frame[12:14] not in (b"\x08\x00", b"\x86\xdd"):
+                    continue
+                if frame[12:14] == b"\x86\xdd" and frame[38] in (0xFE, 0xFF):
+                    continue  # to a link-local address or a group
+                self._gnb.socket.sendto(gpdu(frame[14:], self._teid), (self._gnb.to, PORT))
+
+    def _down(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                data, _ = self._gnb.socket.recvfrom(65535)
+                kind = b"\x08\x00" if data[8] >> 4 == 4 else b"\x86\xdd"
+                self._radio.send(self._mac + b"\2\0\0\0\0\1" + kind + data[8:])
+
+    def __enter__(self) -> UserEquipment:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._radio.close()
+        subprocess.run(["ip", "netns", "del", self.name], check=False)

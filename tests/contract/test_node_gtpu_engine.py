@@ -16,8 +16,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from tests.contract.engine_process import EmbeddedEngine
 from tests.contract.engine_services import Service, difference
-from tests.contract.node_gtpu_lab import DATA, GNB, OWN, POOLS, PORT, Gnb, GtpuLab, ue_datagram
-from tests.contract.node_lab import NODE, PODS, REMOTE_POD, VIP, EchoServer, client, sh, unique_prefix
+from tests.contract.node_gtpu_lab import DATA, GNB, OWN, POOLS, PORT, Gnb, GtpuLab, UserEquipment, ue_datagram
+from tests.contract.node_lab import NODE, PODS, REMOTE_POD, VIP, EchoServer, ask, client, sh, unique_prefix
 
 from vpp_operator.dataplane.records import (
     ConfigKey,
@@ -202,6 +202,31 @@ async def test_an_echo_request_is_answered_from_the_address(programmed, tunnel):
         answer, peer = s.recvfrom(200)
     assert peer[:2] == (tunnel.local, PORT)
     assert answer[1] == 2 and answer[8:10] == b"\0\7"
+
+
+@pytest.mark.parametrize("tunnel", TUNNELS[2:], ids=lambda t: t.local)
+async def test_tcp_both_ways_with_large_segments(programmed, tunnel):
+    """A UE with its own stack: the path MTU is learnt, large segments of the data network's host are cut,
+    and outer fragments of the gNB are put together; every byte arrives."""
+    content = bytes(range(256)) * 2048
+    before = await counters(programmed)
+    with (
+        Gnb(programmed.names["out"], GNB[tunnel.family], tunnel.local) as gnb,
+        UserEquipment(programmed, gnb, tunnel.teid, {f: tunnel.ue(f) for f in FAMILIES}) as ue,
+    ):
+        for inner in FAMILIES:
+            for to, port in ((DATA, 7000), (PODS[2], 8080)):
+                seen = await asyncio.to_thread(ask, ue.name, to[inner], port, "tcp", content)
+                assert seen == tunnel.ue(inner)
+    after = await counters(programmed)
+    for name in ("gtpuSegmented", "gtpuReassembled", "icmpErrorsSent"):
+        assert after[name] > before[name], (name, before, after)
+
+
+async def counters(lab: GtpuLab) -> dict[str, int]:
+    """Return the engine's counters."""
+    async with lab.real.dataplane() as dataplane:
+        return dict((await dataplane.stats()).counters)
 
 
 async def test_nothing_is_tracked(programmed):
