@@ -54,6 +54,7 @@ PRODUCT = (
 # The examples name the public agnhost image; here the same program comes under the same name.
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
 _OWN = "tests/cluster/images"
+_KEPT = 4
 CLUSTER = (
     Image("pause", f"{_OWN}/pause/Dockerfile", binary="pause", foreign_name=PAUSE_IMAGE),
     Image("coredns", f"{_OWN}/coredns/Dockerfile", binary="coredns", foreign_name=DNS_IMAGE),
@@ -91,9 +92,10 @@ def _ensure(image: Image) -> Path:
         with step(f"image {image.name}: build"):
             arguments = {"BASE": base, "VERSION": version()} if image.base else {}
             buildah.build(image.name, context, context / "Dockerfile", archive, arguments, log)
-        for old in directory.glob(f"{image.short}-*.tar"):
-            if old != archive:
-                old.unlink()
+        # Another checkout's run may be about to import one that is not the newest.
+        archives = sorted(directory.glob(f"{image.short}-*.tar"), key=lambda path: path.stat().st_mtime)
+        for old in archives[:-_KEPT]:
+            old.unlink(missing_ok=True)
     return archive
 
 
