@@ -283,6 +283,10 @@ BREAK = {
     "route": "ip route flush table 7072; ip -6 route flush table 7071",
     "nftables table": "nft delete table inet vpp-operator",
     "nftables rule": "nft flush chain inet vpp-operator ports4",
+    "table of another release": "nft delete table inet vpp-operator; nft add table inet vpp-operator;"
+    "nft add chain inet vpp-operator old",
+    "hook elsewhere": "nft flush chain inet vpp-operator leaving; nft delete chain inet vpp-operator leaving;"
+    "nft 'add chain inet vpp-operator leaving { type filter hook postrouting priority 90; }'",
     "foreign rule": "nft insert rule inet vpp-operator prerouting drop",
     "elements": "nft flush set inet vpp-operator endpoints6; nft flush set inet vpp-operator services4",
     "too many elements": "nft add element inet vpp-operator node_ports '{ 6 . 31000 }'",
