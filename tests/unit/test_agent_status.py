@@ -157,6 +157,27 @@ def test_rates_are_means_over_the_interval() -> None:
     assert measured.throughput.interval_end == "2026-03-01T12:00:00Z"
 
 
+def test_the_total_is_what_crosses_the_links() -> None:
+    """A packet of a user to a Service is decapsulated and translated: two paths, one packet."""
+
+    def reading(second: int, packets: int) -> EngineStats:
+        links = {
+            "linkRxPackets": packets,
+            "linkTxPackets": packets,
+            "linkRxBytes": 114 * packets,
+            "linkTxBytes": 78 * packets,
+        }
+        path = PathStats(packets, packets, 100 * packets, 64 * packets, 50 * packets, packets)
+        paths = {"service": path, "gtpuDecap": path}
+        return EngineStats(second * 10**9, links, {}, paths, {}, 0)
+
+    measured = measure(reading(1, 0), reading(11, 1000), NOW)
+    assert measured.throughput is not None
+    total, decap = measured.throughput.total, measured.throughput.gtpu_decap
+    assert (total.rx_pps, total.rx_bps, total.tx_bps) == (100, 80_000, 51_200)
+    assert decap is not None and decap.rx_pps == 100
+
+
 def test_no_rates_without_two_readings_of_one_engine() -> None:
     assert measure(None, stats(1, 5), NOW).throughput is None
     assert measure(stats(1, 50), stats(2, 5), NOW).throughput is None, "the engine began anew"

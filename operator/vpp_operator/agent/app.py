@@ -130,6 +130,7 @@ class Agent:
                 network,
                 lambda: self.node.facts,
                 gtpu=self.gtpu.addresses,
+                frames=self.gtpu.frames,
                 on_change=self._condition_changed,
             )
             if network is not None

@@ -20,6 +20,29 @@ SLICE = 4096
 """Keys looked at in one step: about 1 ms of work."""
 
 
+_SHARDS = 256
+
+
+class _Seen:
+    """A set of many keys, in parts: no step has to make room for, or let go of, all of them at once."""
+
+    def __init__(self) -> None:
+        self._parts: list[set[bytes]] = [set() for _ in range(_SHARDS)]
+
+    def add(self, key: bytes) -> None:
+        self._parts[hash(key) % _SHARDS].add(key)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._parts[hash(key) % _SHARDS]
+
+    def forget_some(self) -> bool:
+        """Let go of a part; return whether there are more. Nothing may be asked any more."""
+        size = 0
+        while self._parts and size < SLICE:
+            size += len(self._parts.pop())
+        return bool(self._parts)
+
+
 class _Keys:
     """The keys of a dict that may change in between, a piece at a time, without a copy of all.
 
@@ -60,7 +83,7 @@ class Audit:
         self._tables = list(tables)
         self._table: Table | None = None
         self._chunks: AsyncIterator[list[tuple[bytes, int]]] | None = None
-        self._seen: set[bytes] = set()
+        self._seen = _Seen()
         self._rest = _Keys({})
         self._touched: set[tuple[Table, bytes]] = set()
         self.entries = 0
@@ -78,7 +101,7 @@ class Audit:
                 return []
             self._table = self._tables.pop(0)
             self._chunks = aiter(self._dataplane.dump(self._table))
-            self._seen = set()
+            self._seen = _Seen()
         table = self._table
         if self._chunks is not None:
             chunk = await anext(self._chunks, None)
@@ -88,7 +111,9 @@ class Audit:
             self._rest = _Keys(self._actual.get(table, {}))
         part = self._rest.take(SLICE)
         if not part:
-            self._table = None
+            if not self._seen.forget_some():
+                self._table = None
+            return []
         missing = self._missing(table, part)
         self._rest.gone(len(missing))
         return missing

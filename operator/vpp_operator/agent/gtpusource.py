@@ -17,6 +17,9 @@ from vpp_operator.gtpu.table import TABLES, GtpuTable
 
 __all__ = ["GtpuSink", "GtpuSource", "tunnel_key"]
 
+_FAMILY = 4
+"""Offset of the family in a UE prefix's key; 0: a VLAN."""
+
 
 def tunnel_key(ue_record: bytes | None) -> bytes:
     """Return the key of the tunnel that a packed UE prefix record names; None: empty."""
@@ -63,6 +66,7 @@ class GtpuSource:
         self._versions: dict[str, str] = {}
         self._dirty = False
         self._settled = False
+        self._vlans: set[bytes] = set()
 
     def upsert_endpoint(self, endpoint: Endpoint) -> None:
         """Take a GtpuEndpoint."""
@@ -166,7 +170,10 @@ class GtpuSource:
         """Make some of the records that changed."""
         changes = self.table.update(self.RECORDS)
         self._dirty = bool(self.table.pending)
-        if changes.steering or not self._settled:
+        before = bool(self._vlans)
+        self._vlans.difference_update(changes.deletes[Table.GTPU_UE])
+        self._vlans.update(key for key in changes.upserts[Table.GTPU_UE] if key[_FAMILY] == 0)
+        if changes.steering or not self._settled or bool(self._vlans) != before:
             self._settled = True
             self._steering_changed()
         return Update(changes.upserts, changes.deletes, dict(self._versions))
@@ -182,6 +189,10 @@ class GtpuSource:
     def total(self) -> int:
         """Return the number of tunnels wanted on this node."""
         return self.table.tunnels()
+
+    def frames(self) -> bool:
+        """Whether a tunnel here carries Ethernet frames."""
+        return bool(self._vlans)
 
     def addresses(self) -> Mapping[IpAddress, bool]:
         """Return the active, accepted GTP-U addresses; True: of the endpoint's own, announced by the node."""

@@ -58,6 +58,7 @@ _CAPACITY_FIELD = {
 }
 _MAX_DROPS = 16
 _MESSAGE = 1024
+_ETHERNET_BYTES = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,10 @@ def measure(before: EngineStats | None, after: EngineStats | None, now: datetime
         if delta.packets:
             clocks[name] = round(delta.clocks / delta.packets)
         total = _sum(total, delta)
+    link = _difference(_link(before), _link(after))
+    if "linkRxPackets" in after.counters and link is not None:
+        # A user's packet to a Service takes two paths.
+        total = link
     throughput = Throughput(
         interval_start=rfc3339(now - timedelta(microseconds=nanoseconds / 1000)),
         interval_end=rfc3339(now),
@@ -139,6 +144,15 @@ def measure(before: EngineStats | None, after: EngineStats | None, now: datetime
         gtpu_encap=clocks.get("gtpuEncap"),
     )
     return Measured(throughput, per_packet if clocks else None)
+
+
+def _link(stats: EngineStats) -> PathStats:
+    """Return what crossed the engine's links, in layer 3 lengths."""
+    get = stats.counters.get
+    rx, tx = get("linkRxPackets", 0), get("linkTxPackets", 0)
+    return PathStats(
+        rx, tx, get("linkRxBytes", 0) - _ETHERNET_BYTES * rx, get("linkTxBytes", 0) - _ETHERNET_BYTES * tx
+    )
 
 
 _PATH_FIELDS = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "clocks", "packets")

@@ -235,12 +235,14 @@ class NodeSteering:
         facts: Callable[[], NodeFacts],
         *,
         gtpu: Callable[[], Mapping[IpAddress, bool]] = dict,
+        frames: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.refused: tuple[Finding, ...] = ()
         """What of the GTP-U addresses and prefixes the node could not take, and why."""
         self._gtpu = gtpu
+        self._frames = frames
         self._announced: frozenset[IpAddress] = frozenset()
         self._announcing: asyncio.Task[None] | None = None
         self.error = ""
@@ -294,6 +296,7 @@ class NodeSteering:
             endpoints=sets.endpoints(),
             snat_ranges=tuple(facts.snat_ranges),
             gtpu=tuple(GtpuSteer(address, own=active[address]) for address in gtpu),
+            frames=self._frames(),
             ue_pools=tuple(sorted(sets.ue_pools(), key=lambda n: (n.version, n.network_address.packed))),
         )
 
