@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.cluster import addons, images, parts, process
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.mobile import MobileNetwork
 from tests.cluster.node import Node, pod_routes
 from tests.cluster.paths import run_directory
 from tests.cluster.places import Network, Place, Underlay
@@ -63,6 +64,16 @@ class Cluster:
         return self._place("outside", 20)
 
     @cached_property
+    def mobile(self) -> MobileNetwork:
+        """A gNB and a host of the data network, on the nodes' network."""
+        return MobileNetwork(self.underlay, self._place("gnb", 30), self._place("data", 40))
+
+    @cached_property
+    def machines(self) -> list[Place]:
+        """Places that are no nodes."""
+        return [self.head, self.outside, self.mobile.gnb, self.mobile.data]
+
+    @cached_property
     def nodes(self) -> list[Node]:
         """Both nodes."""
         return [
@@ -97,7 +108,7 @@ class Cluster:
     @property
     def running(self) -> bool:
         """Whether every place is there."""
-        places = [self.network.place, self.head, self.outside, *(node.place for node in self.nodes)]
+        places = [self.network.place, *self.machines, *(node.place for node in self.nodes)]
         return all(place.pid for place in places)
 
     def node(self, name: str) -> Node:
@@ -127,7 +138,7 @@ class Cluster:
                 self._down()  # what a crash left is of no use
             with step(f"cluster {self.name}: network"):
                 self.network.create()
-                for place in (self.head, self.outside, *(node.place for node in self.nodes)):
+                for place in (*self.machines, *(node.place for node in self.nodes)):
                     self.network.attach(place)
                 self.head.run("ip", "-batch", "-", stdin=pod_routes(self.nodes))
             with step(f"cluster {self.name}: control plane"):
@@ -178,7 +189,7 @@ class Cluster:
         for node in self.nodes:
             node.destroy()
         self.control_plane.close()
-        for place in (self.outside, self.head):
+        for place in reversed(self.machines):
             place.destroy()
         self.network.destroy()
         for stray in process.marked(self.mark):  # their records were lost
@@ -208,8 +219,7 @@ class Cluster:
         """Say what runs; returns 0 when everything does."""
         places = {
             self.network.place: ["unshare"],
-            self.head: ["unshare"],
-            self.outside: ["unshare"],
+            **{machine: ["unshare"] for machine in self.machines},
             **{node.place: ["unshare", "containerd", "kubelet"] for node in self.nodes},
         }
         fine = True
