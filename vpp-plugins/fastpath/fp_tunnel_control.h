@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control plane's side of the GTP-U tables: upsert, delete, mending, End Markers that are due, counters. Called through fp_control.h by the
- * control thread.
+/* The control plane's side of the GTP-U tables: upsert, delete, mending. Called through fp_control.h by the control thread.
  *
  * Result codes: -EINVAL wrong fields (a TEID of 0, another family than the endpoint's, QFI above 63, a VRF or kind of prefix that the tunnel has
  * not); -ENOENT the endpoint, peer or tunnel that a record names is not there; -EBUSY an endpoint, peer or tunnel that others still
@@ -11,6 +10,7 @@
 #define FP_TUNNEL_CONTROL_H
 
 #include "fp_gtpu_path.h"
+#include "fp_tunnel_figures.h"
 #include "fp_tunnel_publish.h"
 
 /* ---- endpoints ---- */
@@ -180,56 +180,6 @@ fp_control_gtpu_peer (const fp_region_t *r, u32 slot)
   return slot < r->controlled[FP_CONTROLLED_GTPU_PEER].capacity && r->control->gtpu.peer[slot].live ? fp_gtpu_peer_at (r, slot) : NULL;
 }
 
-/* ---- End Markers ---- */
-
-/* One for the peer that the tunnel had by the record e. */
-FP_INLINE void
-fp_gtpu_marker_add (fp_region_t *r, const fp_gtpu_encap_t *e)
-{
-  fp_tunnel_state_t *s = &r->control->gtpu;
-  if (s->markers == FP_GTPU_MARKERS)
-    {
-      s->markers_lost++;
-      return;
-    }
-  const fp_gtpu_endpoint_record_t *local = fp_gtpu_endpoint_at (r, e->endpoint);
-  fp_gtpu_marker_t *m = &s->marker[(s->first_marker + s->markers++) % FP_GTPU_MARKERS];
-  *m = (fp_gtpu_marker_t){ .endpoint = local->id,
-			   .vrf = local->vrf,
-			   .remote_teid = __builtin_bswap32 (e->remote_teid),
-			   .family = e->family,
-			   .psc = e->psc,
-			   .qfi = e->qfi,
-			   .dscp = fp_encap_dscp (atomic_load_explicit (&e->shape, memory_order_relaxed)) };
-  memcpy (m->local, e->local, 16);
-  memcpy (m->remote, e->remote, 16);
-  s->untagged_markers++;
-}
-
-/* The next End Marker that may be sent now: every worker has passed a quiescent point since the tunnel changed, so no G-PDU to the old peer
- * comes after it. 1, or 0: none yet. */
-FP_INLINE int
-fp_control_take_end_marker (fp_region_t *r, fp_gtpu_marker_t *m)
-{
-  fp_tunnel_state_t *s = &r->control->gtpu;
-  if (!s->markers)
-    return 0;
-  if (s->untagged_markers)
-    {
-      u64 tag = fp_quiescence_tag (r->quiescence);
-      for (u32 i = s->markers - s->untagged_markers; i < s->markers; i++)
-	s->marker[(s->first_marker + i) % FP_GTPU_MARKERS].tag = tag;
-      s->untagged_markers = 0;
-    }
-  fp_gtpu_marker_t *first = &s->marker[s->first_marker];
-  if (first->tag > fp_quiescence_safe (r->quiescence))
-    return 0;
-  *m = *first;
-  s->first_marker = (s->first_marker + 1) % FP_GTPU_MARKERS;
-  s->markers--;
-  return 1;
-}
-
 /* ---- tunnels ---- */
 
 FP_INLINE void
@@ -380,7 +330,10 @@ fp_tunnel_upsert (fp_region_t *r, const fp_wire_gtpu_tunnel_t *w)
     }
   _Atomic u32 *place = fp_tunnel_place (&c->gtpu.endpoint[endpoint], w->local_teid);
   if (place)
-    atomic_store_explicit (place, slot + 1, memory_order_release);
+    {
+      atomic_store_explicit (place, slot + 1, memory_order_release);
+      FP_STEP ();
+    }
   c->gtpu.tunnel[slot] = (fp_tunnel_side_t){ FP_NONE, 0, 1 };
   c->gtpu.peer[peer].tunnels++;
   c->gtpu.endpoint[endpoint].tunnels++;
@@ -400,7 +353,10 @@ fp_tunnel_release (fp_region_t *r, u32 slot)
       fp_gtpu_endpoint_side_t *e = &c->gtpu.endpoint[t->endpoint];
       _Atomic u32 *place = e->live ? fp_tunnel_place (e, t->teid) : NULL;
       if (place && atomic_load_explicit (place, memory_order_relaxed) == slot + 1)
-	atomic_store_explicit (place, 0, memory_order_release);
+	{
+	  atomic_store_explicit (place, 0, memory_order_release);
+	  FP_STEP ();
+	}
       if (e->tunnels)
 	e->tunnels--;
     }
@@ -603,70 +559,6 @@ fp_gtpu_mend (fp_region_t *r, enum fp_controlled t, _Atomic u64 *at, u64 word)
       fp_ue_length_add (s, fp_ue_at (r, i)->vrf, fp_ue_at (r, i)->family, fp_ue_at (r, i)->length);
   fp_gtpu_recount (r);
   s->snapshot_dirty = 1;
-}
-
-/* ---- figures ---- */
-
-FP_INLINE void
-fp_gtpu_counters_read (const fp_region_t *r, u32 slot, fp_msg_gtpu_counters_t *out)
-{
-  const fp_tunnel_t *t = fp_tunnel_at (r, slot);
-  *out = (fp_msg_gtpu_counters_t){ .endpoint = fp_gtpu_id_of (r, t->endpoint),
-				   .local_teid = t->teid,
-				   .seen = atomic_load_explicit (&t->seen, memory_order_relaxed) };
-  for (u32 i = 0; i <= FP_MAX_WORKERS; i++)
-    if (r->gtpu->counters[i])
-      {
-	const fp_tunnel_counters_t *c = &r->gtpu->counters[i][slot];
-	out->rx_packets += atomic_load_explicit (&c->rx_packets, memory_order_relaxed);
-	out->rx_bytes += atomic_load_explicit (&c->rx_bytes, memory_order_relaxed);
-	out->tx_packets += atomic_load_explicit (&c->tx_packets, memory_order_relaxed);
-	out->tx_bytes += atomic_load_explicit (&c->tx_bytes, memory_order_relaxed);
-	out->drops += atomic_load_explicit (&c->drops, memory_order_relaxed);
-      }
-}
-
-/* Counters of the tunnel with a wire key: 0 or -ENOENT. */
-FP_INLINE int
-fp_control_gtpu_counters (const fp_region_t *r, const void *key, fp_msg_gtpu_counters_t *out)
-{
-  fp_wire_gtpu_tunnel_t k = { 0 };
-  u64 hash;
-  memcpy (&k, key, FP_WIRE_GTPU_TUNNEL_KEY);
-  u64 word = fp_gtpu_wire_find (r, FP_TABLE_GTPU_TUNNEL, &k, &hash);
-  if (!word)
-    return -ENOENT;
-  fp_gtpu_counters_read (r, fp_word_slot (word), out);
-  return 0;
-}
-
-/* Of up to max tunnels from *cursor (0: the start) on; returns how many, *cursor = 0 at the end. */
-FP_INLINE u32
-fp_control_gtpu_counters_dump (const fp_region_t *r, u64 *cursor, fp_msg_gtpu_counters_t *out, u32 max)
-{
-  const fp_control_t *c = r->control;
-  u32 n = 0;
-  u64 slot = *cursor, end = c->slots[FP_CONTROLLED_TUNNEL].fresh;
-  for (; slot < end && n < max; slot++)
-    if (c->gtpu.tunnel[slot].live)
-      fp_gtpu_counters_read (r, (u32) slot, &out[n++]);
-  *cursor = slot < end ? slot : 0;
-  return n;
-}
-
-/* Bits of enum fp_gtpu_seen onto the tunnels of an endpoint whose packets go to this peer and TEID (host order). A scan of all tunnels. */
-FP_INLINE void
-fp_tunnel_mark_remote (fp_region_t *r, u64 endpoint, const u8 peer[16], u32 remote_teid, u32 seen)
-{
-  u32 slot = fp_gtpu_endpoint_of (r, endpoint);
-  for (u32 t = 0; slot != FP_NONE && t < r->control->slots[FP_CONTROLLED_TUNNEL].fresh; t++)
-    {
-      if (!r->control->gtpu.tunnel[t].live || fp_tunnel_at (r, t)->endpoint != slot)
-	continue;
-      const fp_gtpu_encap_t *e = fp_tunnel_encap (r, fp_tunnel_at (r, t));
-      if (e && e->remote_teid == __builtin_bswap32 (remote_teid) && !memcmp (e->remote, peer, 16))
-	fp_tunnel_mark (r, t, seen);
-    }
 }
 
 #endif /* FP_TUNNEL_CONTROL_H */

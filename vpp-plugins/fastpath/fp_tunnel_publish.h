@@ -149,6 +149,7 @@ fp_gtpu_publish (fp_region_t *r)
   fp_gtpu_snapshot_groups (s, new);
   fp_gtpu_snapshot_t *old = atomic_load_explicit (&r->gtpu->snapshot, memory_order_relaxed);
   atomic_store_explicit (&r->gtpu->snapshot, new, memory_order_release);
+  FP_STEP ();
   fp_tunnel_changed (r);
   if (old)
     fp_control_retire (r->control, FP_RETIRED_MEMORY, 0, 0, old);
@@ -185,6 +186,7 @@ fp_gtpu_range (fp_region_t *r, u32 slot, u32 base, u32 count)
 	_Atomic u32 *place = fp_tunnel_place (e, fp_tunnel_at (r, t)->teid);
 	if (place)
 	  atomic_store_explicit (place, t + 1, memory_order_relaxed);
+	FP_STEP ();
       }
   if (fp_gtpu_publish (r))
     {

@@ -35,7 +35,8 @@ typedef int64_t i64;
 #define FP_MAX_WORKERS 32	   /* packet threads of one host; the control thread has a context of its own */
 #define FP_MAX_SLOTS   (1u << 29)  /* of one table: what an index word can name */
 
-/* The kill test defines FP_STEP: it is called after every store of a writer into the region. */
+/* Tests define FP_STEP: it is called after every store of a writer into the region (GTP-U: and after those that publish something in process
+ * memory). */
 #ifndef FP_STEP
 #define FP_STEP() ((void) 0)
 #endif
