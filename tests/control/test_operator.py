@@ -378,10 +378,19 @@ def test_uninstall_steps_with_the_hooks_rights(plane: ControlPlane, directory: P
     unclean = step("finish", 3)
     assert unclean.returncode == 1 and "one" in unclean.stderr and "two" in unclean.stderr
     plane.kubectl("label", "node", "one", "vpp-operator.dev/profile=huge")
+    for name, labels in (("gtpu-n3", {"vpp-operator.dev/floating-endpoint": "true"}), ("foreign", {})):
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        }
+        plane.kubectl("apply", "-f", "-", stdin=json.dumps(lease))
     for pod in pods(plane, "cleanup"):
         bind(plane, pod)
         set_pod_ready(plane, pod["metadata"]["name"], True)
     # The operator process of this test has no pod that `stop` could end; its answers are not wanted any more.
     finished = step("finish", 30)
     assert finished.returncode == 0, finished.stderr
+    leases = {lease["metadata"]["name"] for lease in get(plane, "leases", "-n", NAMESPACE)["items"]}
+    assert "gtpu-n3" not in leases and "foreign" in leases
     assert "vpp-operator.dev/profile" not in get(plane, "node", "one")["metadata"]["labels"]

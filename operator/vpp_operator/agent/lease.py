@@ -45,20 +45,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import structlog
 
 from vpp_operator.api.base import API_VERSION
+from vpp_operator.api.gtpu_report import FLOATING_LABEL
 from vpp_operator.kube import AccessError, ApiError
 
-__all__ = ["LABEL", "FloatingLease", "LeaseTimes", "Requests", "boot_time", "lease_name", "node_is_gone"]
+__all__ = ["FloatingLease", "LeaseTimes", "Requests", "boot_time", "lease_name", "node_is_gone"]
 
 _log = structlog.get_logger(__name__)
-
-LABEL: Final = "vpp-operator.dev/floating-endpoint"
-"""Label of these Leases."""
 
 
 def boot_time() -> float:
@@ -271,7 +269,7 @@ class FloatingLease:
         metadata: dict[str, Any] = {
             "name": lease_name(self.endpoint),
             "namespace": self._namespace,
-            "labels": {LABEL: "true"},
+            "labels": {FLOATING_LABEL: "true"},
         }
         if self.uid:
             metadata["ownerReferences"] = [owner]

@@ -12,7 +12,16 @@ import orjson
 
 from .problem import Owner
 
-__all__ = ["AUDIENCE", "PATH", "EndpointReport", "Figures", "NodeReport", "ObjectReport", "PathReport"]
+__all__ = [
+    "AUDIENCE",
+    "FLOATING_LABEL",
+    "PATH",
+    "EndpointReport",
+    "Figures",
+    "NodeReport",
+    "ObjectReport",
+    "PathReport",
+]
 
 PATH: Final = "/v1/gtpu"
 """Path of the report, and the non-resource URL that a reader needs the verb get on."""
@@ -20,6 +29,10 @@ PATH: Final = "/v1/gtpu"
 AUDIENCE: Final = "vpp-operator.dev/agent"
 """Audience of a reader's token: the API server takes no such token, so that an agent can do nothing with it
 but read other agents' figures."""
+
+
+FLOATING_LABEL: Final = "vpp-operator.dev/floating-endpoint"
+"""Label of the Leases by which nodes hold Floating GtpuEndpoints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 ``stop`` deletes the operator, the agents and the engines, and waits until their pods are gone: an agent would
 put back what is taken away. The chart's cleanup DaemonSet then undoes every node. ``finish`` waits for that
-and deletes the Dataplanes, the label on Nodes and the Lease. Nodes that are not Ready are not waited for.
+and deletes the Dataplanes, the label on Nodes and the Leases. Nodes that are not Ready are not waited for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import aiohttp
 import structlog
 
 from ..api.base import JsonObject
+from ..api.gtpu_report import FLOATING_LABEL
 from ..kube import Access, AccessError, ApiAccess, ApiError
 from .facts import COMPONENT_LABEL, PROFILE_LABEL
 from .state import DATAPLANES
@@ -77,7 +78,10 @@ async def finish(api: ApiAccess, release: str, fullname: str, seconds: float) ->
             body={"metadata": {"labels": {PROFILE_LABEL: None}}},
             content_type="application/merge-patch+json",
         )
-    await _delete(api, f"/apis/coordination.k8s.io/v1/namespaces/{api.access.namespace}/leases/{fullname}")
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{api.access.namespace}/leases"
+    await _delete(api, f"{leases}/{fullname}")
+    for lease in (await api.read(leases, params={"labelSelector": FLOATING_LABEL}))["items"]:
+        await _delete(api, f"{leases}/{lease['metadata']['name']}")
 
 
 def _selector(release: str, components: Iterable[str]) -> str:
