@@ -4,6 +4,7 @@ it all."""
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -235,6 +236,23 @@ def test_a_port_used_directly_and_then_through_the_service(lab, engine, family):
         for to in ((PODS[2][family], 8080), (VIP[family], 80), (PODS[2][family], 8080)):
             s.sendto(b"x", to)
             assert s.recvfrom(100)[1][:2] == to
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tcp_port_used_directly_and_then_through_the_service(lab, engine, family):
+    """A connection through the Service from a port that was used without it, and back."""
+    engine.frontends[(VIP[family], 80)] = (PODS[2][family], 8080)
+    for to in ((PODS[2][family], 8080), (VIP[family], 80), (PODS[2][family], 8080), (VIP[family], 80)):
+        with client(lab.names["pod1"], PODS[2][family], socket.SOCK_STREAM) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT
+            s.bind((PODS[1][family], 41000))
+            s.connect(to)
+            for _ in range(3):
+                s.sendall(b"x")
+                assert s.recv(200).startswith(f"{PODS[1][family]} ".encode())
+        time.sleep(0.05)
+        engine._flows.clear()
 
 
 def test_forwarded_service_flows_take_no_conntrack_entries(lab, engine):

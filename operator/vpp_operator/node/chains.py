@@ -226,7 +226,9 @@ def _family(f: Fields, c: Constants) -> Iterator[Chain]:
     sent = (f"meta l4proto {{ tcp, udp, sctp }} jump leave{n}", f"goto steer{n}")
     yield Chain(f"sent{n}", None, sent if fc.served else ())
     to_endpoint = f"{f.dst} . {f.proto} . {f.dport} @endpoints{n}"
-    yield Chain(f"forget{n}", None, (f"{to_endpoint} delete @direct{n} {{ {flow} }}",))
+    # A TCP flow begins once: what follows its first segment has nothing to change.
+    begun = "meta l4proto tcp tcp flags & (syn | ack) != syn return"
+    yield Chain(f"forget{n}", None, (begun, f"{to_endpoint} delete @direct{n} {{ {flow} }}"))
     # Another proxy's flow to an endpoint that Services of ours have, too: its replies are that proxy's.
     yield Chain(f"elsewhere{n}", None, (f"{to_endpoint} update @direct{n} {{ {flow} }}",))
 
