@@ -182,10 +182,10 @@ class UserEquipment:
 
     def __init__(self, lab: GtpuLab, gnb: Gnb, teid: int, addresses: dict[int, str]) -> None:
         self.name = f"{lab.names['out']}-ue"
-        self._gnb, self._teid = gnb, teid
+        self._gnb, self._teid, self._out = gnb, teid, lab.names["out"]
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         try:
-            self._connect(lab.names["out"], addresses)
+            self._connect(self._out, addresses)
         except BaseException:
             subprocess.run(["ip", "netns", "del", self.name], check=False)
             raise
@@ -241,4 +241,6 @@ class UserEquipment:
         for thread in self._threads:
             thread.join()
         self._radio.close()
+        # A namespace goes later than its name: the link must not wait for it.
+        sh(self._out, "ip link del ue0", check=False)
         subprocess.run(["ip", "netns", "del", self.name], check=False)
