@@ -580,3 +580,42 @@ async def test_rates_of_the_paths_are_what_was_sent(dataplane: EmbeddedDataplane
     assert (encap.rx_packets, encap.tx_packets) == (20, 20)
     assert (encap.rx_bytes, encap.tx_bytes) == (20 * len(request), 20 * (len(request) + O4.overhead))
     assert decap.clocks > 0 and encap.clocks > 0
+
+
+@OUTER
+@pytest.mark.parametrize("i", [I4, I6], ids=["ipv4", "ipv6"])
+async def test_inner_packet_larger_than_the_link(
+    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, i: Inner
+) -> None:
+    """It came in outer fragments: a router fragments it, or says so to the user."""
+    await programme(dataplane, gtpu(o))
+    inner = up(i, bytes(k % 251 for k in range(1900)))
+    for raw in split(gtp(o, inner), 1000):
+        wire.send(renumbered(raw))
+    _identification[0] += 1
+    first = wire.receive()
+    assert first is not None
+    if i is I6:
+        fields, answer = unwrap(first.packet)
+        assert fields["teid"] == REMOTE_TEID
+        assert parse(answer)[ICMPv6PacketTooBig].mtu == 1500 and parse(answer).dst == i.ue
+        assert (await dataplane.stats()).drops["tooBig"] == 1
+        return
+    second = wire.receive()
+    assert second is not None
+    pieces = [IP(first.packet), IP(second.packet)]
+    assert all(len(piece) <= 1500 for piece in pieces)
+    assert b"".join(bytes(piece.payload) for piece in pieces) == inner[20:]
+    assert [int(piece.flags.MF) for piece in pieces] == [1, 0]
+
+
+@OUTER
+async def test_tunnel_in_a_tunnel_is_refused(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+    """A user cannot send as another one through the node's own GTP-U address."""
+    await programme(dataplane, gtpu(o, flags=GtpuTunnelFlag.NONE))
+    forged = bytes(network(I4.ue if o is O4 else I6.ue, o.local) / parse(gtp(o, up(I4))).payload)
+    layer = parse(forged)
+    del layer[UDP].chksum
+    wire.send(gtp(o, bytes(layer)))
+    wire.expect_nothing()
+    assert (await dataplane.stats()).drops["gtpuNested"] == 1

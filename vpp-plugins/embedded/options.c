@@ -14,6 +14,7 @@
 enum
 {
   OPT_INTERFACE = 256,
+  OPT_ETHERNET_INTERFACE,
   OPT_SOCKET,
   OPT_REGION,
   OPT_WORKERS,
@@ -37,6 +38,7 @@ enum
 
 static const struct option long_options[] = {
   { "interface", required_argument, NULL, OPT_INTERFACE },
+  { "ethernet-interface", required_argument, NULL, OPT_ETHERNET_INTERFACE },
   { "socket", required_argument, NULL, OPT_SOCKET },
   { "region", required_argument, NULL, OPT_REGION },
   { "workers", required_argument, NULL, OPT_WORKERS },
@@ -65,6 +67,9 @@ static const char usage[]
     "\n"
     "  --interface NAME      engine's end of a host link; may be given up to 8 times (default vpp1).\n"
     "                        It may be absent: the engine waits for it, also after it went away\n"
+    "  --ethernet-interface NAME\n"
+    "                        engine's end of a link for GTP-U tunnels that carry Ethernet: their frames, tagged\n"
+    "                        with the tunnel's VLAN (default vppe1); may be absent as well\n"
     "  --socket PATH         control socket (default /run/vpp-operator/embedded.sock, mode 0660)\n"
     "  --region PATH         file with tables and sessions, which a restarted engine goes on with\n"
     "                        (default /run/vpp-operator/region; on tmpfs or hugetlbfs)\n"
@@ -111,17 +116,22 @@ parse_number (const char *option, const char *text, uint32_t low, uint32_t high,
 }
 
 static int
+check_name (const char *option, const char *name)
+{
+  if (name[0] && strlen (name) < IF_NAMESIZE)
+    return -1;
+  fprintf (stderr, "vpp-embedded: --%s %s: an interface name has 1 to %d characters\n", option, name, IF_NAMESIZE - 1);
+  return 2;
+}
+
+static int
 parse_interface (emb_options_t *o, const char *name)
 {
-  if (name[0] == 0 || strlen (name) >= IF_NAMESIZE)
+  if (check_name ("interface", name) >= 0)
+    return 2;
+  if (o->n_interfaces == EMB_MAX_INTERFACES - 1)
     {
-      fprintf (stderr, "vpp-embedded: --interface %s: an interface name has 1 to %d characters\n", name,
-	       IF_NAMESIZE - 1);
-      return 2;
-    }
-  if (o->n_interfaces == EMB_MAX_INTERFACES)
-    {
-      fprintf (stderr, "vpp-embedded: --interface: at most %d interfaces\n", EMB_MAX_INTERFACES);
+      fprintf (stderr, "vpp-embedded: --interface: at most %d interfaces\n", EMB_MAX_INTERFACES - 1);
       return 2;
     }
   for (uint32_t i = 0; i < o->n_interfaces; i++)
@@ -141,6 +151,9 @@ parse_one (emb_options_t *o, int option, const char *argument)
     {
     case OPT_INTERFACE:
       return parse_interface (o, argument);
+    case OPT_ETHERNET_INTERFACE:
+      o->ethernet_interface = argument;
+      return check_name ("ethernet-interface", argument);
     case OPT_SOCKET:
       if (argument[0] == 0 || strlen (argument) >= sizeof (((struct sockaddr_un *) 0)->sun_path))
 	{
@@ -244,6 +257,7 @@ emb_options_parse (emb_options_t *o, int argc, char **argv)
   int option, rv;
 
   *o = (emb_options_t){
+    .ethernet_interface = "vppe1",
     .socket = "/run/vpp-operator/embedded.sock",
     .region = "/run/vpp-operator/region",
     .workers = 1,
@@ -273,5 +287,13 @@ emb_options_parse (emb_options_t *o, int argc, char **argv)
     o->ues = 2 * o->tunnels;
   if (o->n_interfaces == 0)
     o->interfaces[o->n_interfaces++] = "vpp1";
+  for (uint32_t i = 0; i < o->n_interfaces; i++)
+    if (strcmp (o->interfaces[i], o->ethernet_interface) == 0)
+      {
+	fprintf (stderr, "vpp-embedded: --interface %s is --ethernet-interface too; give it once\n", o->interfaces[i]);
+	return 2;
+      }
+  o->frames_interface = o->n_interfaces;
+  o->interfaces[o->n_interfaces++] = o->ethernet_interface;
   return -1;
 }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define EMB_MAX_INTERFACES 8
+#define EMB_MAX_INTERFACES 9 /* eight for packets, one for frames */
 #define EMB_MAX_WORKERS	   32
 
 /* The Makefile takes it from pyproject.toml, which an image's build does not have beside it. */
@@ -19,6 +19,8 @@ typedef struct
 {
   const char *interfaces[EMB_MAX_INTERFACES];
   uint32_t n_interfaces;
+  uint32_t frames_interface; /* its place among the interfaces: the one for frames of Ethernet tunnels */
+  const char *ethernet_interface;
   const char *socket;
   const char *region;
   const char *settings;

@@ -18,17 +18,31 @@
 #define SEGMENTS_MEMORY ((size_t) SEGMENT_DEPTH * SEGMENTS * SEGMENT_STRIDE)
 
 /* Packets on their way onto one link, in order. Those in `aside` have no other place that lasts. */
-typedef struct
+typedef struct outlet
 {
   emb_worker_t *w;
   uint32_t link;
   uint32_t n, n_aside;
   uint32_t depth; /* of segments made of segments */
+  struct outlet *frames; /* of the link for frames */
   fp_packet_t *packets[EMB_BATCH];
   fp_packet_t aside[32];
 } outlet_t;
 
+/* The link that packets leave by which came from no other one. */
+#define PACKETS_LINK 0
+
 static void run_vector (outlet_t *o, fp_packet_t *packets, uint32_t n);
+
+/* Not by an initialiser: that would clear the arrays. */
+static inline void
+open_outlet (outlet_t *o, emb_worker_t *w, uint32_t link, outlet_t *frames)
+{
+  o->w = w;
+  o->link = link;
+  o->n = o->n_aside = o->depth = 0;
+  o->frames = frames;
+}
 
 static void
 flush (outlet_t *o)
@@ -95,9 +109,11 @@ count_out (emb_worker_t *w, enum fp_path which, uint64_t packets, uint64_t bytes
   fp_counter_add (&path->tx_bytes, bytes);
 }
 
-/* Cuts a large frame into packets and sends them through `next`. */
+typedef uint32_t segment_t (const fp_packet_t *, u32 *, u8 *, u32, u32, fp_packet_t *);
+
+/* Cuts a large packet into smaller ones and sends them through `next`. */
 static void
-in_segments (outlet_t *o, const fp_packet_t *large, void (*next) (outlet_t *, fp_packet_t *, uint32_t))
+in_segments (outlet_t *o, const fp_packet_t *large, segment_t *segment, void (*next) (outlet_t *, fp_packet_t *, uint32_t))
 {
   fp_packet_t segments[SEGMENTS];
   uint8_t *memory = o->w->segments + (size_t) o->depth * SEGMENTS * SEGMENT_STRIDE;
@@ -110,7 +126,7 @@ in_segments (outlet_t *o, const fp_packet_t *large, void (*next) (outlet_t *, fp
   do
     {
       for (n = 0; n < SEGMENTS; n++)
-	if (!fp_gtpu_segment (large, &at, memory + (size_t) n * SEGMENT_STRIDE + EMB_HEADROOM, EMB_KERNEL_ROOM,
+	if (!segment (large, &at, memory + (size_t) n * SEGMENT_STRIDE + EMB_HEADROOM, EMB_KERNEL_ROOM,
 			      SEGMENT_ROOM, &segments[n]))
 	  break;
       next (o, segments, n);
@@ -146,7 +162,7 @@ encapsulate (outlet_t *o, fp_packet_t *packets, uint32_t n)
 	answer (o, &packets[i]);
 	break;
       case FP_SEGMENT:
-	in_segments (o, &packets[i], encapsulate);
+	in_segments (o, &packets[i], fp_gtpu_segment, encapsulate);
 	break;
       default:
 	break;
@@ -176,6 +192,41 @@ answer (outlet_t *o, fp_packet_t *packet)
   put (o, packet);
 }
 
+static void
+put_all (outlet_t *o, fp_packet_t *packets, uint32_t n)
+{
+  for (uint32_t i = 0; i < n; i++)
+    put (o, &packets[i]);
+}
+
+/* A packet out of a tunnel may be larger than the link takes: a reassembled one. */
+__attribute__ ((noinline)) static void
+put_too_big (outlet_t *o, fp_packet_t *packet)
+{
+  const uint32_t mtu = o->w->ports[o->link].mtu;
+  const bool may_fragment = packet->l3[0] >> 4 == 4 && !(packet->l3[6] & 0x40);
+  fp_parsed_t parsed;
+
+  if (may_fragment)
+    {
+      packet->fragment_size = (uint16_t) mtu;
+      in_segments (o, packet, fp_gtpu_segment, put_all);
+      return;
+    }
+  fp_count_drop (&o->w->fp, FP_DROP_TOO_BIG);
+  if (!fp_parse (packet, &parsed) && fp_icmp_reply (&o->w->fp, packet, &parsed, FP_ICMP_TOO_BIG, mtu))
+    answer (o, packet);
+}
+
+static inline void
+put_fitting (outlet_t *o, fp_packet_t *packet)
+{
+  if (FP_UNLIKELY (packet->length > o->w->ports[o->link].mtu && packet->gso_type == FP_GSO_NONE))
+    put_too_big (o, packet);
+  else
+    put (o, packet);
+}
+
 /* ---- Services ---- */
 
 /* What the Service kernel sends on: onto the link, or into a tunnel. */
@@ -196,7 +247,7 @@ leave (outlet_t *o, fp_packet_t *packets, uint32_t n)
     if (found && towards[i])
       side[n_side++] = packets[i];
     else
-      put (o, &packets[i]);
+      put_fitting (o, &packets[i]);
   encapsulate (o, side, n_side);
   if (n_side)
     flush (o);
@@ -250,6 +301,7 @@ decapsulate (outlet_t *o, fp_packet_t *packets, uint32_t n, fp_packet_t *inner)
   emb_worker_t *w = o->w;
   uint64_t done = 0, bytes = 0;
   uint32_t n_inner = 0;
+  uint8_t nested;
 
   run_kernel (w, FP_PATH_GTPU_DECAP, w->vector->decap, packets, verdicts, n);
   for (uint32_t i = 0; i < n; i++)
@@ -260,6 +312,17 @@ decapsulate (outlet_t *o, fp_packet_t *packets, uint32_t n, fp_packet_t *inner)
 	  {
 	    done++;
 	    bytes += packets[i].length;
+	  }
+	if (verdicts[i].way == FP_WAY_ETHERNET)
+	  {
+	    put_aside (o->frames, &packets[i]);
+	    break;
+	  }
+	if (verdicts[i].way == FP_WAY_GTPU && o->w->vector->ours (&w->fp, &packets[i], 1, &nested))
+	  {
+	    /* It would come back by the host's forwarding and be taken out again, as another tunnel's. */
+	    fp_count_drop (&w->fp, FP_DROP_GTPU_NESTED);
+	    break;
 	  }
 	if (&inner[n_inner] != &packets[i])
 	  inner[n_inner] = packets[i];
@@ -272,7 +335,7 @@ decapsulate (outlet_t *o, fp_packet_t *packets, uint32_t n, fp_packet_t *inner)
 	keep (o, &packets[i]);
 	break;
       case FP_SEGMENT:
-	in_segments (o, &packets[i], run_vector);
+	in_segments (o, &packets[i], fp_gtpu_segment, run_vector);
 	break;
       default:
 	break;
@@ -315,25 +378,66 @@ run_vector (outlet_t *o, fp_packet_t *packets, uint32_t n)
   serve (o, packets, plain, true);
 }
 
+/* Frames into the tunnels of their VLANs; the outer packets leave by the link of `o`. */
+static void
+encapsulate_frames (outlet_t *o, fp_packet_t *frames, uint32_t n)
+{
+  fp_verdict_t verdicts[EMB_BATCH];
+  uint64_t done = 0, bytes = 0;
+
+  if (n == 0)
+    return;
+  run_kernel (o->w, FP_PATH_GTPU_ENCAP, o->w->vector->encap_frames, frames, verdicts, n);
+  for (uint32_t i = 0; i < n; i++)
+    if (verdicts[i].action == FP_FORWARD && verdicts[i].way == FP_WAY_GTPU)
+      {
+	done++;
+	bytes += frames[i].length;
+	put (o, &frames[i]);
+      }
+    else if (verdicts[i].action == FP_SEGMENT)
+      in_segments (o, &frames[i], fp_gtpu_segment_frame, encapsulate_frames);
+  count_out (o->w, FP_PATH_GTPU_ENCAP, done, bytes);
+}
+
+static void
+run_frames (outlet_t *o, fp_packet_t *frames, uint32_t n)
+{
+  if (!fp_gtpu_any (o->w->fp.region))
+    return;
+  for (uint32_t i = 0; i < n; i++)
+    frames[i].mtu = o->w->ports[o->link].mtu;
+  encapsulate_frames (o, frames, n);
+}
+
 /* ---- the worker's calls ---- */
 
 uint32_t
 emb_pipeline_run_port (emb_worker_t *w, uint32_t link)
 {
   fp_packet_t packets[EMB_BATCH];
-  outlet_t outlet = { .w = w, .link = link };
+  const uint32_t frames_link = w->options->frames_interface;
+  outlet_t frames, outlet;
   emb_port_t *port = &w->ports[link];
   const uint32_t n = emb_port_receive (port, packets, EMB_BATCH, &w->counters[link]), taken = port->taken;
 
   if (taken == 0)
     return 0;
-  if (n)
+  open_outlet (&frames, w, frames_link, NULL);
+  open_outlet (&outlet, w, link == frames_link ? PACKETS_LINK : link, &frames);
+  if (n && link == frames_link)
+    {
+      run_frames (&outlet, packets, n);
+      flush (&outlet);
+    }
+  else if (n)
     {
       w->held = 0;
       for (uint32_t i = 0; i < n; i++)
 	packets[i].cookie = emb_hold_cookie (&w->hold, i);
       run_vector (&outlet, packets, n);
       flush (&outlet);
+      flush (&frames);
       if (w->held)
 	emb_hold_settle (&w->hold, n);
     }
@@ -353,7 +457,7 @@ emb_pipeline_run_held (emb_worker_t *w)
   n = fp_fragments_ready (&w->fp, cookies, expired, READY_AT_ONCE);
   for (uint32_t i = 0; i < n; i++)
     {
-      outlet_t outlet = { .w = w };
+      outlet_t frames, outlet;
       fp_packet_t packet, *kept;
       uint8_t link;
 
@@ -362,9 +466,11 @@ emb_pipeline_run_held (emb_worker_t *w)
       if (kept && !expired[i])
 	{
 	  packet = *kept;
-	  outlet.link = link;
+	  open_outlet (&frames, w, w->options->frames_interface, NULL);
+	  open_outlet (&outlet, w, link, &frames);
 	  run_vector (&outlet, &packet, 1);
 	  flush (&outlet);
+	  flush (&frames);
 	}
       if (!w->held)
 	emb_hold_free (&w->hold, cookies[i]);
@@ -374,9 +480,11 @@ emb_pipeline_run_held (emb_worker_t *w)
 void
 emb_pipeline_send_signals (emb_worker_t *w)
 {
-  outlet_t outlet = { .w = w };
+  outlet_t outlet;
   fp_packet_t packets[32];
   uint32_t n;
+
+  open_outlet (&outlet, w, PACKETS_LINK, NULL);
 
   while ((n = emb_outbox_take (&w->outbox, packets, 32)) > 0)
     {

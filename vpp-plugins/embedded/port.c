@@ -40,6 +40,10 @@ static struct sock_filter accept_code[] = {
   BPF_STMT (BPF_RET | BPF_K, 0),
 };
 
+static struct sock_filter frames_code[] = {
+  BPF_STMT (BPF_RET | BPF_K, 0x40000),
+};
+
 static struct sock_filter refuse_code[] = {
   BPF_STMT (BPF_RET | BPF_K, 0),
 };
@@ -68,7 +72,7 @@ open_steps (emb_port_t *p, uint32_t workers, uint16_t group, const char **step)
 {
   struct sockaddr_ll address = { .sll_family = AF_PACKET, .sll_protocol = __builtin_bswap16 (ETH_P_ALL) };
   struct tpacket_req ring = { .tp_block_size = BLOCK_SIZE, .tp_frame_size = FRAME_SIZE };
-  const uint32_t block_count = (p->frames + FRAMES_PER_BLOCK - 1) / FRAMES_PER_BLOCK;
+  const uint32_t block_count = (p->ring_frames + FRAMES_PER_BLOCK - 1) / FRAMES_PER_BLOCK;
 
   /* Protocol 0 and a filter that takes nothing, until the socket is bound and in its group: no packet of another
    * interface and none twice. */
@@ -92,9 +96,9 @@ open_steps (emb_port_t *p, uint32_t workers, uint16_t group, const char **step)
   if (set_option (p->fd, PACKET_RESERVE, EMB_HEADROOM + 6)) /* with the virtio-net header l3 is 16-aligned */
     return -errno;
 
-  p->frames = block_count * FRAMES_PER_BLOCK;
+  p->ring_frames = block_count * FRAMES_PER_BLOCK;
   ring.tp_block_nr = block_count;
-  ring.tp_frame_nr = p->frames;
+  ring.tp_frame_nr = p->ring_frames;
   *step = "PACKET_RX_RING";
   if (setsockopt (p->fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof (ring)))
     return -errno;
@@ -114,18 +118,19 @@ open_steps (emb_port_t *p, uint32_t workers, uint16_t group, const char **step)
   if (workers > 1 && set_option (p->fd, PACKET_FANOUT, group | PACKET_FANOUT_HASH << 16))
     return -errno;
   *step = "SO_ATTACH_FILTER";
-  if (set_filter (p->fd, accept_code, sizeof (accept_code) / sizeof (accept_code[0])))
+  if (p->frames ? set_filter (p->fd, frames_code, 1)
+		: set_filter (p->fd, accept_code, sizeof (accept_code) / sizeof (accept_code[0])))
     return -errno;
   return 0;
 }
 
 int
-emb_port_open (emb_port_t *p, int ifindex, uint32_t mtu, uint32_t frames, uint32_t workers, uint16_t group,
-	       const char **step)
+emb_port_open (emb_port_t *p, int ifindex, uint32_t mtu, bool frames, uint32_t ring_frames, uint32_t workers,
+	       uint16_t group, const char **step)
 {
   int rv;
 
-  *p = (emb_port_t){ .fd = -1, .ifindex = ifindex, .mtu = mtu, .frames = frames, .ring_drops = p->ring_drops };
+  *p = (emb_port_t){ .fd = -1, .ifindex = ifindex, .mtu = mtu, .frames = frames, .ring_frames = ring_frames, .ring_drops = p->ring_drops };
   rv = open_steps (p, workers, group, step);
   if (rv)
     emb_port_close (p);
@@ -138,7 +143,7 @@ emb_port_close (emb_port_t *p)
   if (p->fd >= 0)
     emb_port_poll_drops (p);
   if (p->ring)
-    munmap (p->ring, (size_t) (p->frames / FRAMES_PER_BLOCK) * BLOCK_SIZE);
+    munmap (p->ring, (size_t) (p->ring_frames / FRAMES_PER_BLOCK) * BLOCK_SIZE);
   if (p->fd >= 0)
     close (p->fd);
   p->ring = NULL;
@@ -174,6 +179,7 @@ static bool
 describe (const emb_port_t *p, uint8_t *frame, fp_packet_t *packet, emb_port_counters_t *c)
 {
   const struct tpacket2_hdr *h = (const struct tpacket2_hdr *) frame;
+  const uint32_t link_header = p->frames ? 0 : EMB_LINK_HEADER;
   struct virtio_net_hdr vnet;
   uint8_t *mac = frame + h->tp_mac;
 
@@ -191,21 +197,23 @@ describe (const emb_port_t *p, uint8_t *frame, fp_packet_t *packet, emb_port_cou
       return false;
     }
   memcpy (&vnet, mac - EMB_VNET_HEADER, EMB_VNET_HEADER);
-  packet->l3 = mac + EMB_LINK_HEADER;
-  packet->length = h->tp_snaplen - EMB_LINK_HEADER;
+  packet->l3 = mac + link_header;
+  packet->length = h->tp_snaplen - link_header;
   packet->contiguous = packet->length;
-  packet->headroom = EMB_KERNEL_ROOM;
+  packet->headroom = EMB_KERNEL_ROOM - (EMB_LINK_HEADER - link_header);
+  if (p->frames && h->tp_status & TP_STATUS_VLAN_VALID)
+    packet->vlan = h->tp_vlan_tci & 0xfff;
   packet->room = (uint32_t) (frame + FRAME_SIZE - packet->l3);
   packet->mtu = p->mtu;
   if (vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
     {
-      if (vnet.csum_start < EMB_LINK_HEADER)
+      if (vnet.csum_start < link_header)
 	{
 	  emb_count (&c->rx_bad, 1);
 	  return false;
 	}
       packet->csum = FP_CSUM_PARTIAL;
-      packet->csum_start = (uint16_t) (vnet.csum_start - EMB_LINK_HEADER);
+      packet->csum_start = (uint16_t) (vnet.csum_start - link_header);
       packet->csum_offset = vnet.csum_offset;
     }
   else
@@ -230,8 +238,8 @@ emb_port_receive (emb_port_t *p, fp_packet_t *packets, uint32_t max, emb_port_co
     {
       uint32_t at = p->next + p->taken;
 
-      if (at >= p->frames)
-	at -= p->frames;
+      if (at >= p->ring_frames)
+	at -= p->ring_frames;
       if (!with_user (p, at))
 	break;
       n += describe (p, frame_at (p, at), &packets[n], c);
@@ -247,7 +255,7 @@ emb_port_release (emb_port_t *p)
     {
       struct tpacket2_hdr *h = (struct tpacket2_hdr *) frame_at (p, p->next);
       __atomic_store_n (&h->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
-      p->next = p->next + 1 == p->frames ? 0 : p->next + 1;
+      p->next = p->next + 1 == p->ring_frames ? 0 : p->next + 1;
     }
 }
 
@@ -280,6 +288,19 @@ write_headers (const fp_packet_t *packet)
   memcpy (mac, host_mac, 6);
   memcpy (mac + 6, engine_mac, 6);
   memcpy (mac + 12, &ethertype, 2);
+  return start;
+}
+
+/* A frame out of a tunnel: its addresses move forward to make room for the tag. */
+static uint8_t *
+write_tag (const fp_packet_t *frame)
+{
+  uint8_t *mac = frame->l3 - 4, *start = mac - EMB_VNET_HEADER;
+  const uint16_t tag[2] = { __builtin_bswap16 (ETH_P_8021Q), __builtin_bswap16 (frame->vlan) };
+
+  memmove (mac, frame->l3, 12);
+  memcpy (mac + 12, tag, 4);
+  memset (start, 0, EMB_VNET_HEADER);
   return start;
 }
 
@@ -317,8 +338,8 @@ emb_port_send (emb_port_t *p, fp_packet_t *const *packets, uint32_t n, emb_port_
     }
   for (uint32_t i = 0; i < n; i++)
     {
-      uint8_t *start = write_headers (packets[i]);
-      vectors[i] = (struct iovec){ start, packets[i]->length + EMB_LINK_HEADER + EMB_VNET_HEADER };
+      uint8_t *start = p->frames ? write_tag (packets[i]) : write_headers (packets[i]);
+      vectors[i] = (struct iovec){ start, (size_t) (packets[i]->l3 + packets[i]->length - start) };
       messages[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &vectors[i], .msg_iovlen = 1 } };
     }
   while (sent < n)

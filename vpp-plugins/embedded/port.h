@@ -27,8 +27,9 @@ typedef struct
   int fd; /* -1: closed */
   int ifindex;
   uint32_t mtu;
+  bool frames; /* whole Ethernet frames pass, by VLAN; else IP packets */
   uint8_t *ring;
-  uint32_t frames;
+  uint32_t ring_frames;
   uint32_t next;   /* frame that the kernel fills next */
   uint32_t taken;  /* frames from `next` on that are with the worker */
   uint64_t ring_drops; /* packets lost because the ring was full, since the start */
@@ -54,20 +55,21 @@ emb_counted (const uint64_t *counter)
   return __atomic_load_n (counter, __ATOMIC_RELAXED);
 }
 
-/* Opens the worker's socket on an interface that is up. With more than one worker all of them join the fanout group
+/* Opens the worker's socket on an interface that is up, for IP packets or for frames. With more than one worker all of them join the fanout group
  * `group`, which spreads packets by a hash of both addresses and ports (fragments: addresses only), the same for both
  * directions. Returns 0 or a negative errno; `step` says what failed. */
-int emb_port_open (emb_port_t *p, int ifindex, uint32_t mtu, uint32_t frames, uint32_t workers, uint16_t group,
-		   const char **step);
+int emb_port_open (emb_port_t *p, int ifindex, uint32_t mtu, bool frames, uint32_t ring_frames, uint32_t workers,
+		   uint16_t group, const char **step);
 void emb_port_close (emb_port_t *p);
 
-/* Takes up to `max` frames from the ring and describes the packets in them, in place. Returns their number, which is less
+/* Takes up to `max` frames from the ring and describes the packets in them, in place: from the IP header on, or on a port for frames
+ * from the Ethernet header on, the outer VLAN tag taken off. Returns their number, which is less
  * than `taken` if frames were no usable packets. The frames stay with the worker until emb_port_release. */
 uint32_t emb_port_receive (emb_port_t *p, fp_packet_t *packets, uint32_t max, emb_port_counters_t *c);
 bool emb_port_ready (const emb_port_t *p);
 void emb_port_release (emb_port_t *p);
 
-/* Sends packets; the 24 bytes in front of each l3 are overwritten. Never blocks: what the link does not take is
+/* Sends packets, or frames with the tag of their VLAN; the 24 bytes in front of each l3 are overwritten. Never blocks: what the link does not take is
  * dropped and counted. */
 void emb_port_send (emb_port_t *p, fp_packet_t *const *packets, uint32_t n, emb_port_counters_t *c);
 

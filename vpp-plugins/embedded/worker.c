@@ -58,8 +58,9 @@ follow_links (emb_worker_t *w)
       if (!state)
 	continue;
       /* The group's number is this process's own: the process id and the link. */
-      rv = emb_port_open (port, emb_link_ifindex (state), emb_link_mtu (state), w->options->ring_frames,
-			  w->options->workers, (uint16_t) (getpid () * EMB_MAX_INTERFACES + (int) i), &step);
+      rv = emb_port_open (port, emb_link_ifindex (state), emb_link_mtu (state), i == w->options->frames_interface,
+			  w->options->ring_frames, w->options->workers,
+			  (uint16_t) (getpid () * EMB_MAX_INTERFACES + (int) i), &step);
       if (rv)
 	{
 	  EMB_LOG (EMB_ERROR, "interface cannot be opened", emb_json_str (&j, "interface", name),
@@ -70,7 +71,7 @@ follow_links (emb_worker_t *w)
 	}
       atomic_fetch_or (&w->open_ports, 1ull << i);
       EMB_LOG (EMB_INFO, "interface opened", emb_json_str (&j, "interface", name),
-	       emb_json_u64 (&j, "worker", w->index), emb_json_u64 (&j, "ringFrames", port->frames));
+	       emb_json_u64 (&j, "worker", w->index), emb_json_u64 (&j, "ringFrames", port->ring_frames));
     }
 }
 

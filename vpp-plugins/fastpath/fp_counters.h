@@ -93,6 +93,7 @@
   _ (GTPU_TEID, gtpuUnknownTeid, "no tunnel of that TEID")                                                                     \
   _ (GTPU_PAYLOAD, gtpuBadPayload, "inner packet empty, cut short or malformed")                                               \
   _ (GTPU_SOURCE, gtpuInnerSource, "inner source is no address of the tunnel's user equipment")                                \
+  _ (GTPU_NESTED, gtpuNested, "GTP-U inside a tunnel, addressed to this node's own GTP-U address")                             \
   _ (GTPU_FRAGMENT, gtpuBadFragment, "outer fragment that overlaps, or of a datagram too large or already given up")           \
   _ (GTPU_REASSEMBLY_FULL, gtpuReassemblyFull, "too many outer datagrams being reassembled")                                   \
   _ (GTPU_NO_TUNNEL, gtpuNoTunnel, "address of a user equipment pool that no tunnel has")
