@@ -14,6 +14,9 @@ from vpp_operator.dataplane.records import (
     EndpointRecord,
     FrontendKind,
     FrontendRecord,
+    GtpuEndpointRecord,
+    GtpuPeerRecord,
+    GtpuTunnelRecord,
     PrefixClass,
     PrefixRecord,
     Protocol,
@@ -21,6 +24,7 @@ from vpp_operator.dataplane.records import (
     ServiceFlag,
     ServiceRecord,
     Table,
+    UePrefixRecord,
 )
 
 Tables = dict[Table, dict[bytes, bytes]]
@@ -29,6 +33,22 @@ Tables = dict[Table, dict[bytes, bytes]]
 def add(tables: Tables, record: Record) -> None:
     raw = record.pack()
     tables[record.TABLE][raw[: KEY_SIZE[record.TABLE]]] = raw
+
+
+def _add_gtpu(draw: st.DrawFn, tables: Tables) -> None:
+    """Endpoints with tunnels whose peers move, and UE prefixes that go from one tunnel to another."""
+    taken: set[int] = set()
+    for ident in draw(st.sets(st.integers(1, 2))):
+        local = ipaddress.IPv4Address(f"192.0.2.{ident}")
+        add(tables, GtpuEndpointRecord(local, ident, mtu=draw(st.sampled_from([0, 1400]))))
+        for teid in draw(st.sets(st.integers(1, 3))):
+            peer = ipaddress.IPv4Address(f"192.0.2.{draw(st.integers(100, 101))}")
+            add(tables, GtpuPeerRecord(ident, peer))
+            add(tables, GtpuTunnelRecord(ident, teid, draw(st.integers(1, 2)), peer))
+            ue = draw(st.integers(1, 3))
+            if ue not in taken:
+                taken.add(ue)
+                add(tables, UePrefixRecord(ipaddress.IPv4Network(f"10.45.0.{ue}/32"), ident, teid))
 
 
 @st.composite
@@ -54,6 +74,7 @@ def record_sets(draw: st.DrawFn) -> Tables:
                     FrontendKind.CLUSTER_IP,
                 ),
             )
+    _add_gtpu(draw, tables)
     for index in draw(st.sets(st.integers(0, 2))):
         add(tables, ConfigRecord(ConfigKey.SNAT_PORT_RANGE, index, draw(st.integers(1, 3))))
     for last in draw(st.sets(st.integers(1, 3))):

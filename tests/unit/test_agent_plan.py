@@ -39,7 +39,9 @@ async def test_an_equal_record_is_never_sent(before: Tables, desired: Tables) ->
         for record in records:
             assert before[table].get(record[: KEY_SIZE[table]]) != record
     for table, keys in plan.deletes.items():
-        assert not set(keys) & desired[table].keys()
+        # A UE prefix that goes to another tunnel is let go of first.
+        moved = {k for k in keys if table is Table.GTPU_UE and before[table][k] != desired[table].get(k)}
+        assert not (set(keys) - moved) & desired[table].keys()
 
 
 @given(record_sets(), record_sets(), st.sets(st.sampled_from(list(Table))))

@@ -278,6 +278,25 @@ def test_tuning_is_applied_when_every_matched_node_says_so() -> None:
     assert tuning_status(one, plans, {"a": both["a"]}, NOW).nodes.applied == 1
 
 
+def test_switches_are_in_effect_as_the_engines_report_them() -> None:
+    one = tuning("one", {"gtpu": {"lookupCache": False, "gtpuBypass": True, "loop": "dual"}})
+    plans = [plan(node("a"), one), plan(node("b"), one)]
+    reported = {"lookupCache": "off", "gtpuBypass": "notApplicable", "loop": "dual"}
+    done = {"engine": "embedded", "tuning": {"gtpu": reported}}
+    both = {n: dataplane(p, done) for n, p in zip("ab", plans, strict=True)}
+    status = tuning_status(one, plans, both, NOW)
+    # What an engine has no step for is not open, and never said to be on.
+    assert status.nodes.applied == 2
+    values = {s.field: [(v.value, v.nodes) for v in s.values] for s in status.in_effect or ()}
+    assert values["gtpu.gtpuBypass"] == [("notApplicable", 2)]
+    assert values["gtpu.lookupCache"] == [("off", 2)] and values["gtpu.loop"] == [("dual", 2)]
+
+    late = {"engine": "embedded", "tuning": {"gtpu": {**reported, "lookupCache": "on"}}}
+    status = tuning_status(one, plans, {**both, "b": dataplane(plans[1], late)}, NOW)
+    assert status.nodes.applied == 1
+    assert "gtpu.lookupCache (1)" in next(c.message for c in status.conditions if c.type == "TuningApplied")
+
+
 def test_tuning_that_matches_nothing_or_conflicts_says_so() -> None:
     old = tuning("old", {"runtime": {"workers": 2}}, creationTimestamp="2026-01-01T00:00:00Z")
     new = tuning("new", {"runtime": {"workers": 4}}, creationTimestamp="2026-01-02T00:00:00Z")

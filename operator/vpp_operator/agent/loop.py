@@ -55,6 +55,11 @@ _STEERED: Final = frozenset(_ORDER[: _ORDER.index(Table.GTPU_PEER)])
 """The tables that decide what the node's network sends to the dataplane."""
 
 
+_MADE_ROOM: Final = frozenset({-errno.ENOSPC, -errno.EEXIST, -errno.ENOENT})
+"""Refusals that a deletion may have ended: a full table; an identity or prefix that another record had, and
+what depends on the record that could not come for that."""
+
+
 class Steering(Protocol):
     """The node's side: sends traffic to the dataplane for what is programmed there."""
 
@@ -483,7 +488,7 @@ class Loop:
             await asyncio.sleep(0)
         self._retries.refused(failures, now)
         if plan.deletes:
-            self._retries.hasten(-errno.ENOSPC, now)
+            self._retries.hasten(_MADE_ROOM, now)
         return failures
 
     def _forget_refusals(self, looked_at: Keys, failures: Iterable[Failure]) -> None:

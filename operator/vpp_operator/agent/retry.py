@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from vpp_operator.dataplane.protocol import Failure
@@ -57,11 +57,11 @@ class Retries:
         """The record was taken, or is wanted differently now."""
         self._entries.pop(key, None)
 
-    def hasten(self, code: int, now: float) -> None:
-        """Make all records refused with ``code`` due: its cause may be gone."""
+    def hasten(self, codes: Collection[int], now: float) -> None:
+        """Make all records refused with one of ``codes`` due: the cause may be gone."""
         for key, entry in self._entries.items():
-            if entry.code == code and entry.due > now:
-                self._entries[key] = Rejected(code, entry.attempts, now)
+            if entry.code in codes and entry.due > now:
+                self._entries[key] = Rejected(entry.code, entry.attempts, now)
                 heapq.heappush(self._heap, (now, key))
 
     def next_due(self) -> float | None:
