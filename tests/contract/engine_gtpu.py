@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
 from scapy.packet import Packet, Raw
-from tests.contract.engine_lab import Frame, Wire
+from tests.contract.engine_lab import ENGINE_MAC, Frame, Namespace, Wire, add_host_link, namespaces
 from tests.contract.engine_packets import IP, UDP, IPv6, network, parse
 from tests.contract.engine_process import SMALL
 from tests.contract.engine_services import settings
@@ -258,3 +259,34 @@ def checksums_hold(raw: bytes) -> None:
     if isinstance(again.payload, UDP) and again.payload.chksum:
         del again.payload.chksum
     assert bytes(again) == raw, again.summary()
+
+
+def ends_of(raw: bytes) -> tuple[bytes, bytes]:
+    """Return source and destination, packed."""
+    return (raw[12:16], raw[16:20]) if raw[0] >> 4 == 4 else (raw[8:24], raw[24:40])
+
+
+def packed(address: str) -> bytes:
+    """Return an address as it stands in a packet."""
+    return ipaddress.ip_address(address).packed
+
+
+@contextlib.contextmanager
+def data_network(mtu: int = 1500) -> Iterator[Namespace]:
+    """Give a node whose own sockets are the data network and the peers; it routes users to the engine."""
+    with namespaces("dn") as [namespace]:
+        add_host_link(namespace, mtu)
+        namespace.sysctl("ipv4/conf/vpp0/rp_filter", 0)
+        namespace.sysctl("ipv4/conf/all/rp_filter", 0)
+        for i, gateway in ((I4, "169.254.77.1"), (I6, "fe80::77:1")):
+            family = f"-{i.family}"
+            namespace.ip(family, "address", "add", f"{i.host}/{32 if i is I4 else 128}", "dev", "lo")
+            namespace.ip("neighbor", "add", gateway, "lladdr", ENGINE_MAC.hex(":"), "dev", "vpp0")
+            route = [i.pool, "via", gateway, "dev", "vpp0", "onlink", "src", i.host]
+            namespace.ip(family, "route", "add", *route)
+        for o, gateway in ((O4, "169.254.77.1"), (O6, "fe80::77:1")):
+            bits = 32 if o is O4 else 128
+            namespace.ip(f"-{o.family}", "address", "add", f"{o.peer}/{bits}", "dev", "lo")
+            route = [f"{o.local}/{bits}", "via", gateway, "dev", "vpp0", "onlink", "src", o.peer]
+            namespace.ip(f"-{o.family}", "route", "add", *route)
+        yield namespace

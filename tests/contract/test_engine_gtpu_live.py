@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import ipaddress
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.contract.conftest import ENGINES, needs_root
+from tests.contract.conftest import ENGINES
 from tests.contract.engine_gtpu import (
     CAPACITY,
     END_MARKER,
@@ -23,18 +19,19 @@ from tests.contract.engine_gtpu import (
     O4,
     O6,
     REMOTE_TEID,
-    Inner,
     Outer,
     encapsulated,
+    ends_of,
     gtp,
     gtpu,
     hop,
+    packed,
     switches,
     tunnel,
     unwrap,
 )
-from tests.contract.engine_lab import ENGINE_MAC, Namespace, Wire, add_host_link, namespaces
-from tests.contract.engine_packets import TCP, network, packet, parse
+from tests.contract.engine_lab import Namespace, Wire
+from tests.contract.engine_packets import packet
 from tests.contract.engine_process import EmbeddedEngine, embedded_engine
 from tests.contract.engine_services import difference
 
@@ -111,15 +108,6 @@ class Load:
             self.received.append(frame.packet)
         while (frame := self.wire.receive(0.1)) is not None:
             self.received.append(frame.packet)
-
-
-def ends_of(raw: bytes) -> tuple[bytes, bytes]:
-    """Source and destination, packed."""
-    return (raw[12:16], raw[16:20]) if raw[0] >> 4 == 4 else (raw[8:24], raw[24:40])
-
-
-def packed(address: str) -> bytes:
-    return ipaddress.ip_address(address).packed
 
 
 def numbers_of(packets: list[bytes]) -> list[int]:
@@ -245,121 +233,3 @@ async def test_each_switch_has_a_counter_that_proves_it(engine: EmbeddedEngine, 
         assert "gtpuCacheHits" not in await counted(False, True, 4)
         assert "gtpuLoopDual" in await counted(False, False, 2)
         assert "gtpuLoopQuad" in await counted(False, False, 4)
-
-
-# ---- kernel sockets on both ends ----
-
-
-@contextlib.contextmanager
-def data_network(mtu: int = 1500) -> Iterator[Namespace]:
-    """A node whose own sockets are the data network: it routes user equipment to the engine."""
-    needs_root()
-    with namespaces("dn") as [namespace]:
-        add_host_link(namespace, mtu)
-        namespace.sysctl("ipv4/conf/vpp0/rp_filter", 0)
-        namespace.sysctl("ipv4/conf/all/rp_filter", 0)
-        for i, gateway in ((I4, "169.254.77.1"), (I6, "fe80::77:1")):
-            family = f"-{i.family}"
-            namespace.ip(family, "address", "add", f"{i.host}/{32 if i is I4 else 128}", "dev", "lo")
-            namespace.ip("neighbor", "add", gateway, "lladdr", ENGINE_MAC.hex(":"), "dev", "vpp0")
-            route = [i.pool, "via", gateway, "dev", "vpp0", "onlink", "src", i.host]
-            namespace.ip(family, "route", "add", *route)
-        yield namespace
-
-
-class UserEquipment:
-    """Answers a TCP connection out of the tunnel: acknowledges what comes in order."""
-
-    def __init__(self, wire: Wire, o: Outer, i: Inner) -> None:
-        self.wire, self.o, self.i = wire, o, i
-        self.content = b""
-        self.largest = 0
-        self.frames = 0
-        self.done = threading.Event()
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._guard)
-        self.thread.start()
-
-    def _guard(self) -> None:
-        try:
-            self._run()
-        except BaseException as error:
-            self.error = error
-
-    def _run(self) -> None:
-        expected: int | None = None
-        end = time.monotonic() + 30
-        while not self.done.is_set() and time.monotonic() < end:
-            frame = self.wire.receive(0.2)
-            if frame is None or ends_of(frame.packet)[0] != packed(self.o.local):
-                continue
-            self.frames += 1
-            self.largest = max(self.largest, len(frame.packet))
-            assert frame.offload.gso_type == 0 and not frame.offload.partial, "an outer packet is whole"
-            fields, inner = unwrap(frame.packet)
-            assert fields["teid"] == REMOTE_TEID
-            layer = parse(inner)
-            again = parse(inner)
-            del again[TCP].chksum
-            assert bytes(again) == inner, "inner checksum"
-            segment = layer[TCP]
-            data = bytes(segment.payload)[: len(inner)] if segment.payload else b""
-            if "S" in segment.flags:
-                expected = segment.seq + 1
-                flags = "SA"
-            else:
-                assert expected is not None
-                if segment.seq == expected and data:
-                    self.content += data
-                    expected = (expected + len(data)) & 0xFFFFFFFF
-                if "F" in segment.flags and segment.seq + len(data) == expected:
-                    expected += 1
-                    flags = "FA"
-                    self.done.set()
-                else:
-                    flags = "A"
-            reply = TCP(
-                sport=segment.dport,
-                dport=segment.sport,
-                flags=flags,
-                seq=5000 if "S" in flags else 5001,
-                ack=expected,
-                window=65535,
-                options=[("MSS", 1400), ("WScale", 4)] if "S" in flags else [],
-            )
-            if data or flags != "A":
-                self.wire.send(gtp(self.o, bytes(network(self.i.ue, self.i.host) / reply)))
-
-
-@OUTER
-@pytest.mark.parametrize("i", [I4, I6], ids=["ipv4", "ipv6"])
-async def test_large_frames_of_a_kernel_socket_are_cut_for_the_tunnel(o: Outer, i: Inner) -> None:
-    with data_network() as namespace, embedded_engine(namespace, capacity=CAPACITY) as engine:
-        engine.start()
-        wire = Wire(namespace)
-        async with engine.dataplane() as dataplane:
-            assert await dataplane.apply(difference([], gtpu(o))) == []
-            user = UserEquipment(wire, o, i)
-            content = bytes(k * 7 % 256 for k in range(300_000))
-
-            def send() -> None:
-                family = socket.AF_INET if i is I4 else socket.AF_INET6
-                with namespace.socket(family, socket.SOCK_STREAM) as connection:
-                    connection.settimeout(20)
-                    connection.connect((i.ue, 8080))
-                    connection.sendall(content)
-                    connection.shutdown(socket.SHUT_WR)
-                    user.done.wait(20)
-
-            await asyncio.to_thread(send)
-            user.done.set()
-            user.thread.join()
-            if user.error is not None:
-                raise user.error
-            assert hashlib.sha256(user.content).digest() == hashlib.sha256(content).digest()
-            assert user.largest <= 1500
-            stats = await dataplane.stats()
-            assert stats.counters["gtpuSegmented"] > 0, "the kernel sent no large frame"
-            [counters] = await dataplane.gtpu_counters()
-            assert counters.tx_packets >= len(content) // 1400
-        wire.close()
