@@ -1,4 +1,4 @@
-"""GTP-U with the kernel's own sockets on both ends: partial checksums, large frames, and checksums that it verifies."""
+"""GTP-U between sockets of the kernel: partial checksums, large frames, and checksums that it verifies."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def message(inner: bytes) -> bytes:
 @OUTER
 @INNER
 async def test_both_ways_between_kernel_sockets(engine: EmbeddedEngine, o: Outer, i: Inner) -> None:
-    """The peer and the host in the data network are sockets: the kernel leaves checksums to be done, and verifies ours."""
+    """The kernel leaves checksums to be done on the way in, and verifies ours on the way out."""
     namespace = engine.namespace
     async with engine.dataplane() as dataplane:
         assert await dataplane.apply(difference([], gtpu(o))) == []

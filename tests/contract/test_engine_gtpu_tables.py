@@ -299,7 +299,7 @@ async def test_switches_in_effect(dataplane: EmbeddedDataplane) -> None:
     assert (await dataplane.info()).gtpu_switches == never | default
 
 
-@pytest.mark.parametrize("count", [int(os.environ.get("VPP_OPERATOR_TEST_TUNNELS", "100000"))])
+@pytest.mark.parametrize("count", [int(os.environ.get("VPP_OPERATOR_TEST_TUNNELS", "1000000"))])
 async def test_many_tunnels(node: Namespace, count: int) -> None:
     """One endpoint, `count` tunnels with a UE each, by index and by hash: programmed, dumped, used."""
     capacity = {"sessions": 1024, "tunnels": count, "ues": count, "gtpu-peers": 16}
