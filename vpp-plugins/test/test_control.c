@@ -208,10 +208,38 @@ test_prefixes (void)
   fp_region_close (&r, 1);
 }
 
+/* A large table that is nearly empty takes no longer to walk in one call than a full one. */
+static void
+test_sparse_dump (void)
+{
+  fp_capacity_t c = small_capacity ();
+  fp_wire_service_t service = wire_service (1, 4, 6);
+  fp_wire_endpoint_t e = wire_endpoint (1, 0x0a010001, 80, 3);
+  u8 out[4 * FP_DUMP_ENTRY (FP_TABLE_ENDPOINT)];
+  u64 cursor = 0, before, calls = 0;
+  int found = 0;
+  c.endpoints = 1 << 18;
+  open_region (&r, NULL, &c, 1);
+  CHECK (!upsert (&r, FP_TABLE_SERVICE, &service) && !upsert (&r, FP_TABLE_ENDPOINT, &e), "an endpoint");
+  do
+    {
+      before = cursor;
+      int n = fp_control_dump (&r, FP_TABLE_ENDPOINT, &cursor, out, 4);
+      CHECK (n >= 0 && (cursor == 0 || cursor - before <= FP_DUMP_POSITIONS), "%lu positions in one call",
+	     (unsigned long) (cursor - before));
+      found += n;
+      calls++;
+    }
+  while (cursor);
+  CHECK (found == 1 && calls > 4, "%d found in %lu calls", found, (unsigned long) calls);
+  fp_region_close (&r, 1);
+}
+
 int
 main (void)
 {
   test_hashes ();
+  test_sparse_dump ();
   test_services ();
   test_full ();
   test_prefixes ();
