@@ -365,7 +365,7 @@ fp_control_poll (fp_region_t *r)
 	;
       fp_pool_put (r->shared[t].pool, &c->worker.free[t]);
     }
-  int waiting = c->retired_count || c->prefixes_dirty || c->settings_dirty || c->gtpu.snapshot_dirty;
+  int waiting = c->retired_count || c->prefixes_dirty || c->settings_dirty || c->gtpu.snapshot_dirty || c->gtpu.markers;
   for (u32 t = 0; t < FP_SHARED_TABLES; t++)
     waiting |= c->worker.limbo[t].head != FP_NONE;
   return waiting;

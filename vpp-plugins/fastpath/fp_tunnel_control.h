@@ -224,13 +224,17 @@ fp_tunnel_swap (fp_region_t *r, u32 slot, u32 peer, const fp_wire_gtpu_tunnel_t 
   fp_tunnel_changed (r);
   c->gtpu.peer[peer].tunnels++;
   if (old >= r->gtpu->encap_capacity || fp_encap_at (r, old)->tunnel != slot)
-    return 0; /* was damaged: nothing to give back */
+    { /* damaged: which record it was, only attaching can tell */
+      c->leaked++;
+      fp_gtpu_recount (r);
+      return 0;
+    }
   const fp_gtpu_encap_t *e = fp_encap_at (r, old);
   if (e->peer < r->controlled[FP_CONTROLLED_GTPU_PEER].capacity && c->gtpu.peer[e->peer].tunnels)
     c->gtpu.peer[e->peer].tunnels--;
   if ((w->flags & FP_GTPU_END_MARKER_ON_REPLACE) &&
       (memcmp (e->remote, w->remote, 16) || e->remote_teid != __builtin_bswap32 (w->remote_teid)))
-    fp_gtpu_marker_add (r, e);
+    fp_gtpu_marker_add (r, t->endpoint, e);
   fp_gtpu_encap_retire (r, old);
   return 0;
 }
@@ -364,7 +368,11 @@ fp_tunnel_release (fp_region_t *r, u32 slot)
   c->gtpu.tunnel[slot].live = 0;
   fp_control_retire_slot (r, FP_CONTROLLED_TUNNEL, slot);
   if (encap >= r->gtpu->encap_capacity || fp_encap_at (r, encap)->tunnel != slot)
-    return; /* damaged */
+    {
+      c->leaked++;
+      fp_gtpu_recount (r);
+      return;
+    }
   u32 peer = fp_encap_at (r, encap)->peer;
   if (peer < r->controlled[FP_CONTROLLED_GTPU_PEER].capacity && c->gtpu.peer[peer].tunnels)
     c->gtpu.peer[peer].tunnels--;

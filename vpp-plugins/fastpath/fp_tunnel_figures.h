@@ -8,9 +8,9 @@
 
 /* ---- End Markers ---- */
 
-/* One for the peer that the tunnel had by the record e. */
+/* One for the peer that a tunnel of the endpoint (slot) had by the record e. */
 FP_INLINE void
-fp_gtpu_marker_add (fp_region_t *r, const fp_gtpu_encap_t *e)
+fp_gtpu_marker_add (fp_region_t *r, u32 endpoint, const fp_gtpu_encap_t *e)
 {
   fp_tunnel_state_t *s = &r->control->gtpu;
   if (s->markers == FP_GTPU_MARKERS)
@@ -18,7 +18,7 @@ fp_gtpu_marker_add (fp_region_t *r, const fp_gtpu_encap_t *e)
       s->markers_lost++;
       return;
     }
-  const fp_gtpu_endpoint_record_t *local = fp_gtpu_endpoint_at (r, e->endpoint);
+  const fp_gtpu_endpoint_record_t *local = fp_gtpu_endpoint_at (r, endpoint);
   fp_gtpu_marker_t *m = &s->marker[(s->first_marker + s->markers++) % FP_GTPU_MARKERS];
   *m = (fp_gtpu_marker_t){ .endpoint = local->id,
 			   .vrf = local->vrf,

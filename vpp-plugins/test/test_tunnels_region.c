@@ -279,6 +279,7 @@ test_damage (const char *path)
 	{
 	  fp_wire_gtpu_tunnel_t t = wire_gtpu_tunnel (1, 4, teid_of (i), 2, i);
 	  fp_wire_gtpu_ue_t u = wire_gtpu_ue (1, teid_of (i), 0x0a3c0000 + i, 32);
+	  t.flags |= FP_GTPU_END_MARKER_ON_REPLACE;
 	  upsert (&r, FP_TABLE_GTPU_TUNNEL, &t);
 	  find_teid (&r, 1, teid_of (i));
 	  const fp_gtpu_encap_t *e = find_ue4 (&r, 0, 0x0a3c0000 + i);
