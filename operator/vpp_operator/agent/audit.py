@@ -20,26 +20,31 @@ SLICE = 4096
 """Keys looked at in one step: about 1 ms of work."""
 
 
-_SHARDS = 256
+_PART = 32768
 
 
 class _Seen:
     """A set of many keys, in parts: no step has to make room for, or let go of, all of them at once."""
 
     def __init__(self) -> None:
-        self._parts: list[set[bytes]] = [set() for _ in range(_SHARDS)]
+        self._last: set[bytes] = set()
+        self._parts = [self._last]
 
-    def add(self, key: bytes) -> None:
-        self._parts[hash(key) % _SHARDS].add(key)
+    def update(self, keys: Iterable[bytes]) -> None:
+        if len(self._last) >= _PART:
+            self._last = set()
+            self._parts.append(self._last)
+        self._last.update(keys)
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._parts[hash(key) % _SHARDS]
+    def lacking(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Return the keys that are not in it."""
+        return set(keys).difference(*self._parts)
 
     def forget_some(self) -> bool:
         """Let go of a part; return whether there are more. Nothing may be asked any more."""
-        size = 0
-        while self._parts and size < SLICE:
-            size += len(self._parts.pop())
+        if self._parts:
+            self._parts.pop()
+        self._last = set()
         return bool(self._parts)
 
 
@@ -109,7 +114,7 @@ class Audit:
                 return self._compare(table, chunk)
             self._chunks = None
             self._rest = _Keys(self._actual.get(table, {}))
-        part = self._rest.take(SLICE)
+        part = self._rest.take(SLICE // 4)
         if not part:
             if not self._seen.forget_some():
                 self._table = None
@@ -129,8 +134,8 @@ class Audit:
         have = self._actual.setdefault(table, {})
         found = []
         self.entries += len(chunk)
+        self._seen.update(key for key, _ in chunk)
         for key, mark in chunk:
-            self._seen.add(key)
             if have.get(key) != mark and (table, key) not in self._touched:
                 have[key] = mark
                 found.append((table, key))
@@ -139,8 +144,8 @@ class Audit:
     def _missing(self, table: Table, keys: list[bytes]) -> list[tuple[Table, bytes]]:
         have = self._actual.get(table, {})
         found = []
-        for key in keys:
-            if key not in self._seen and (table, key) not in self._touched and key in have:
+        for key in self._seen.lacking(keys):
+            if (table, key) not in self._touched and key in have:
                 del have[key]
                 found.append((table, key))
         return found
