@@ -91,7 +91,8 @@ class MobileNetwork:
 
     def route(self, pool: str, via: str) -> None:
         """Send the users' prefix from the data network to a node."""
-        self.data.run("ip", "route", "replace", pool, "via", via)
+        source = self.data6 if ":" in pool else self.data4
+        self.data.run("ip", "route", "replace", pool, "via", via, "src", source)
 
     def flow(
         self, bearer: Bearer, rate: float, seconds: float, *, stream: bool = False, size: int = 16
