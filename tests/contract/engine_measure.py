@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.contract.engine_gtpu import I4, O4, gtpu
 from tests.contract.engine_lab import Wire, add_host_link, namespaces, run
 from tests.contract.engine_node import Node, node_with_pods
 from tests.contract.engine_packets import addresses, packet
@@ -116,6 +117,41 @@ async def small_packets(flows: int, program: Path) -> None:
             )
 
 
+async def tunnels(program: Path) -> None:
+    """What GTP-U costs the packets of Services, and packets into a tunnel cost; in turns."""
+    with namespaces("gtpu") as [namespace], embedded_engine(namespace) as engine:
+        add_host_link(namespace)
+        engine.start()
+        async with engine.dataplane() as dataplane:
+            service = Service("udp", 4, Protocol.UDP, 80, ((V4.endpoints[0], 80),), vip=V4.vip)
+            without = settings() + service.records()
+            with_tunnel = gtpu(O4) + service.records()
+
+            async def clocks(destination: str, *paths: str) -> float:
+                command = [program, "vpp0", V4.pod, destination, 80, 1000, 1.0]
+                before = (await dataplane.stats()).paths
+                await asyncio.to_thread(run, *namespace.command(*map(str, command)))
+                after = (await dataplane.stats()).paths
+                return sum(
+                    (after[p].clocks - before[p].clocks) / max(1, after[p].packets - before[p].packets)
+                    for p in paths
+                )
+
+            found: dict[str, list[float]] = {"none": [], "endpoint": [], "encapsulation": []}
+            for _ in range(5):
+                assert await dataplane.apply(difference(with_tunnel, without)) == []
+                found["none"].append(await clocks(V4.vip, "service"))
+                assert await dataplane.apply(difference(without, with_tunnel)) == []
+                found["endpoint"].append(await clocks(V4.vip, "service"))
+                found["encapsulation"].append(await clocks(I4.ue, "service", "gtpuEncap"))
+            medians = {name: sorted(values)[2] for name, values in found.items()}
+            print(
+                "clocks of the kernels, medians of 5: a Service's packet without GTP-U "
+                f"{medians['none']:.0f}, with an endpoint {medians['endpoint']:.0f}; "
+                f"into a tunnel {medians['encapsulation']:.0f}"
+            )
+
+
 def iperf(node: Node, target: str, port: int, seconds: int = 4) -> float:
     """Gbit/s of one TCP connection from the client pod."""
     server = subprocess.Popen(
@@ -172,6 +208,7 @@ async def main() -> None:
         await programming()
         for flows in (1, 10_000):
             await small_packets(flows, program)
+        await tunnels(program)
         await large_frames()
 
 
