@@ -1,6 +1,7 @@
 """The cluster of the end-to-end tests, with the chart installed.
 
-By default a cluster of their own ("e2e"), ended afterwards; VPP_OPERATOR_KEEP=1 keeps it for the next run.
+By default a cluster of their own ("e2e", or VPP_OPERATOR_E2E_CLUSTER), ended afterwards; VPP_OPERATOR_KEEP=1
+keeps it for the next run.
 With KUBECONFIG the tests run on that cluster, whose images have to be there, and install the chart unless it
 is. With VPP_OPERATOR_E2E_PROXY=kube-proxy nothing is installed and kube-proxy serves: the same tests then
 judge themselves.
@@ -46,7 +47,7 @@ def bare() -> Iterator[Environment]:
     if foreign:
         yield Environment(Path(foreign), None)
         return
-    cluster = Cluster("e2e")
+    cluster = Cluster(os.environ.get("VPP_OPERATOR_E2E_CLUSTER", "e2e"))
     archives = [] if COMPARED else images.ensure(images.PRODUCT)
     try:
         cluster.up()
