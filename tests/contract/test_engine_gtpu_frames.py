@@ -28,9 +28,14 @@ from tests.contract.engine_gtpu import (
     unwrap,
 )
 from tests.contract.engine_lab import (
+    ENGINE_MAC,
+    GSO_UDP_L4,
+    NEEDS_CSUM,
     PACKET_IGNORE_OUTGOING,
+    PACKET_VNET_HDR,
     SOL_PACKET,
     Namespace,
+    Offload,
     Wire,
 )
 from tests.contract.engine_packets import UDP, packet, parse
@@ -43,6 +48,7 @@ OUTER = pytest.mark.parametrize("o", [O4, O6], ids=["over-ipv4", "over-ipv6"])
 VLAN, OTHER_VLAN = 100, 4094
 HERE, THERE = "02:00:00:00:00:aa", "02:00:00:00:00:bb"
 PACKET_AUXDATA = 8
+UDP_SEGMENT = 103
 
 
 @pytest.fixture(params=ENGINES)
@@ -164,6 +170,58 @@ async def test_frames_come_out_with_the_tag_of_their_tunnel(
         stats = await dataplane.stats()
         assert stats.drops["gtpuBadPayload"] == 1
         assert stats.paths["gtpuDecap"].tx_packets == 2 * len(CONTENTS)
+
+
+@OUTER
+async def test_large_frame_is_cut_for_the_tunnel(
+    engine: EmbeddedEngine, wire: Wire, frames: Frames, o: Outer
+) -> None:
+    """UDP segmentation offload and a checksum that is left to be done."""
+    contents = [struct.pack("!H", n) * 500 for n in range(40)]
+    frame = bytearray(bytes(Ether(src=HERE, dst=THERE, type=0x0800)))
+    frame += packet(Protocol.UDP, ("10.9.0.1", 9), ("10.9.0.2", 9), b"".join(contents))
+    addresses_and_rest = frame[26:34] + struct.pack("!HH", 17, len(frame) - 34)
+    total = sum(struct.unpack("!6H", addresses_and_rest))
+    frame[40:42] = (total % 0xFFFF).to_bytes(2, "big")
+    offload = Offload(NEEDS_CSUM, GSO_UDP_L4, 14 + 4 + 28, 1000, 14 + 4 + 20, 6)
+    async with engine.dataplane() as dataplane:
+        assert await dataplane.apply(difference([], ethernet(o))) == []
+        frames.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        frames.send(offload.pack() + tagged(bytes(frame), VLAN))
+        for content in contents:
+            outer = wire.receive()
+            assert outer is not None
+            fields, piece = unwrap(outer.packet)
+            assert (fields["teid"], piece[:14]) == (REMOTE_TEID, bytes(frame[:14]))
+            inner = parse(piece[14:])
+            assert bytes(inner[UDP].payload) == content
+            del inner.chksum, inner[UDP].chksum
+            assert bytes(inner) == piece[14:], "inner checksums"
+            checksums_hold(outer.packet)
+        assert (await dataplane.stats()).counters["gtpuSegmented"] == 1
+
+
+@OUTER
+async def test_large_frame_of_a_peer_is_cut_before_it_is_taken_out(
+    engine: EmbeddedEngine, wire: Wire, frames: Frames, o: Outer
+) -> None:
+    """More messages in one frame than are handled at once."""
+    count = 100
+    payloads = [CONTENTS["arp"][:-2] + struct.pack("!H", n) for n in range(count)]
+    messages = [bytes(parse(gtp(o, payload))[UDP].payload) for payload in payloads]
+    node = engine.namespace
+    node.ip("address", "add", o.peer, "dev", "lo")
+    gateway = "169.254.77.1" if o is O4 else "fe80::77:1"
+    node.ip("neighbor", "add", gateway, "lladdr", ENGINE_MAC.hex(":"), "dev", "vpp0")
+    node.ip(f"-{o.family}", "route", "add", o.local, "via", gateway, "dev", "vpp0", "onlink", "src", o.peer)
+    async with engine.dataplane() as dataplane:
+        assert await dataplane.apply(difference([], ethernet(o))) == []
+        with node.socket(socket.AF_INET if o is O4 else socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, len(messages[0]))
+            sender.bind((o.peer, PORT))
+            sender.sendto(b"".join(messages), (o.local, PORT))
+        assert [frames.receive() for _ in range(count)] == [(VLAN, payload) for payload in payloads]
+        assert (await dataplane.stats()).counters["gtpuSegmented"] == 1
 
 
 async def test_without_the_link_packets_go_on(node: Namespace) -> None:

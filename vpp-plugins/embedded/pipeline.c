@@ -131,6 +131,8 @@ in_segments (outlet_t *o, const fp_packet_t *large, segment_t *segment, void (*n
 	  break;
       next (o, segments, n);
       flush (o);
+      if (o->frames)
+	flush (o->frames);
     }
   while (n == SEGMENTS);
   o->depth--;
