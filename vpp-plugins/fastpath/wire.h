@@ -276,7 +276,7 @@ enum fp_gtpu_seen
   FP_GTPU_SEEN_ERROR_INDICATION = 2, /* the peer does not know our remote TEID; cleared when the tunnel changes */
 };
 
-/* Totals of a tunnel since it was created in this region. rx: out of the tunnel, tx: into it; bytes are of the inner packets. */
+/* Totals of a tunnel since it was created, or the engine started. rx: out of the tunnel, tx: into it; bytes are of the inner packets. */
 typedef struct
 {
   uint64_t endpoint;
