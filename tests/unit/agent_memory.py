@@ -119,6 +119,8 @@ class MemoryDataplane:
         known = self.tables[table]
         if key not in known and len(known) >= self.capacity.get(table, 1 << 30):
             return -errno.ENOSPC
+        if table is Table.GTPU_UE and known.get(key, record) != record:
+            return -errno.EEXIST
         service = b""
         if table is Table.ENDPOINT:
             service = key[:8]
