@@ -169,6 +169,14 @@ def test_what_a_node_cannot_do_for_an_endpoint_is_its_condition() -> None:
     assert "overlaps" in programmed.message
 
 
+def test_an_endpoint_whose_selector_takes_no_node_says_so() -> None:
+    asked = Reports.of([], complete=True)
+    status = endpoint_status(ENDPOINT, ACCEPTED, [], asked, (), NOW, selected=False)
+    assert verdicts(status.conditions)["Active"] == ("False", "NoNodesMatch")
+    status = endpoint_status(ENDPOINT, ACCEPTED, [], asked, (), NOW)
+    assert verdicts(status.conditions)["Active"] == ("False", "NoNodeHasAddress")
+
+
 def test_a_floating_endpoint_that_nobody_holds_says_why() -> None:
     floating = Endpoint(
         name="n3",

@@ -37,6 +37,7 @@ from vpp_operator.api.dataplane import (
     TuningInEffect,
 )
 from vpp_operator.api.problem import Owner, Problem
+from vpp_operator.api.tuning import ResolvedCapacity
 from vpp_operator.dataplane.protocol import EngineInfo, EngineStats, PathStats
 from vpp_operator.dataplane.records import Table
 from vpp_operator.node.spec import Finding
@@ -212,6 +213,8 @@ def _errno_text(code: int) -> str:
 
 def _full(table: Table) -> str:
     name = _CAPACITY_FIELD[table]
+    if name not in ResolvedCapacity.model_fields:
+        return f"the table of {name} is full, and its size is the engine's own: fewer of them are needed"
     return f"the table of {name} is full; raise runtime.capacity.{name} in a DataplaneTuning for this node"
 
 

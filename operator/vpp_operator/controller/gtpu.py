@@ -26,6 +26,7 @@ from ..api.gtpu_report import NodeReport
 from ..api.problem import Owner
 from ..gtpu.decode import DecodeError, decode_endpoint, decode_set, decode_tunnel
 from ..gtpu.model import ENDPOINT, SET, TUNNEL, Carrier, Endpoint, IpNetwork, Tunnel, TunnelSet
+from ..gtpu.rules import candidate
 from ..gtpu.table import GtpuTable
 from ..kube import AccessError, ApiAccess, ApiError, TokenFile
 from ..watch import Watch, WatchTarget
@@ -298,10 +299,23 @@ class GtpuController:
         self.reports = Reports.of((report for report, _ in self._kept.values()), complete=True)
         # Nodes may have come or gone.
         self._changed.set()
-        for owner in self._objects:
-            # What is new about acceptance or programming goes before figures.
+        for owner, seen in self._objects.items():
+            if before.complete and self._told(before, seen.obj) == self._told(self.reports, seen.obj):
+                continue
+            # What is new about programming goes before figures.
             urgent = _state(before, owner) != _state(self.reports, owner) or not before.complete
             self._mark(owner, urgent=urgent)
+
+    def _told(self, reports: Reports, obj: Endpoint | Tunnel | TunnelSet) -> object:
+        """Return everything of the reports that an object's status is made of."""
+        if not isinstance(obj, Endpoint):
+            return reports.objects.get(obj.owner), sorted(reports.endpoints.get(obj.endpoint, ()))
+        carried = [
+            {node: report.programmed for node, report in reports.objects.get(owner, {}).items()}
+            for owner in self._by_endpoint.get(obj.name, ())
+        ]
+        problems = {node: report.problems.get(obj.name) for node, report in reports.nodes.items()}
+        return reports.endpoints.get(obj.name), carried, problems
 
     async def _read_service_cidrs(self) -> None:
         found: set[IpNetwork] = set()
@@ -346,8 +360,10 @@ class GtpuController:
                 _log.warning(
                     "status not written", object=str(owner), error=f"{type(error).__name__}: {error}"
                 )
-                self._mark(owner, urgent=False)
-                await asyncio.sleep(1.0)
+                if not (isinstance(error, ApiError) and error.status in (400, 403, 422)):
+                    # What the API server would refuse again is left to the next change.
+                    self._mark(owner, urgent=False)
+                    await asyncio.sleep(1.0)
             finally:
                 self._idle.set()
             await asyncio.sleep(max(0.0, began + pause - self._clock()))
@@ -377,6 +393,11 @@ class GtpuController:
                 self.reports,
                 before,
                 now,
+                selected=any(
+                    candidate(obj, node.labels)
+                    for name, node in self._state.nodes.items()
+                    if name in self._state.dataplanes
+                ),
             ).to_json()
         found = self._objects.get(Owner(ENDPOINT, "", obj.endpoint))
         endpoint = found.obj if found is not None and isinstance(found.obj, Endpoint) else None

@@ -75,10 +75,13 @@ def _names(nodes: Sequence[str]) -> str:
     return shown + (f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else "")
 
 
-def _not_active(endpoint: Endpoint, reports: Reports) -> Verdict:
-    """Say why no node serves an endpoint."""
+def _not_active(endpoint: Endpoint, reports: Reports, selected: bool = True) -> Verdict:
+    """Say why no node serves an endpoint; ``selected``: its nodeSelector takes one that has a dataplane."""
     if not reports.complete:
         return _UNKNOWN, Reason.PROGRAMMING, "the nodes have not been asked yet"
+    if not selected:
+        text = "spec.nodeSelector: takes no node that has a dataplane; correct it, or label a node"
+        return _FALSE, Reason.NO_NODES_MATCH, text
     if endpoint.floating:
         errors = {
             node: report.problems[endpoint.name]
@@ -244,8 +247,11 @@ def endpoint_status(
     reports: Reports,
     before: Iterable[Condition],
     now: datetime,
+    *,
+    selected: bool = True,
 ) -> GtpuEndpointStatus:
-    """Return a GtpuEndpoint's status; ``carriers``: the tunnels and sets that name it."""
+    """Return a GtpuEndpoint's status; ``carriers``: the tunnels and sets that name it; ``selected``: its
+    nodeSelector takes a node that has a dataplane."""
     active = reports.endpoints.get(endpoint.name, {})
     accepted = programmed = refused = 0
     for carrier, verdict in carriers:
@@ -276,7 +282,7 @@ def endpoint_status(
         verdicts[ConditionType.ACTIVE] = (_FALSE, standing.reason, "not accepted: see Accepted")
         verdicts[ConditionType.PROGRAMMED] = verdicts[ConditionType.ACTIVE]
     elif not active:
-        verdicts[ConditionType.ACTIVE] = _not_active(endpoint, reports)
+        verdicts[ConditionType.ACTIVE] = _not_active(endpoint, reports, selected)
         verdicts[ConditionType.PROGRAMMED] = verdicts[ConditionType.ACTIVE]
     else:
         verdicts[ConditionType.ACTIVE] = (_TRUE, Reason.AS_EXPECTED, f"on {_names(sorted(active))}")
