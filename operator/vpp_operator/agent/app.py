@@ -503,6 +503,8 @@ class Agent:
 
         A restart or an upgrade of the agent moves nothing.
         """
+        if not self.floating.held:
+            return
         facts = self.node.known()
         leaving = facts is not None and facts.node.leaving
         try:
