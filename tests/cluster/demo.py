@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
 from tests.cluster import images, install, parts
 from tests.cluster.cluster import Cluster
+from tests.cluster.mobile import Bearer
 from tests.cluster.node import CLUSTER_DNS
 from tests.cluster.paths import REPOSITORY
 from tests.cluster.progress import ClusterError, say, step, wait_for
@@ -38,6 +39,8 @@ def demo(cluster: Cluster) -> None:
             cluster.kubectl("delete", "pods", "--all", "--namespace", install.NAMESPACE, "--wait=false")
     with step("operator, engines and agents Ready"):
         install.wait_ready(cluster.kubectl, len(cluster.nodes))
+    with step("a gNB simulator and a host of the data network, beside the cluster"):
+        cluster.mobile.start([node.place for node in cluster.nodes])
     with step("kubectl apply -f examples/"):
         cluster.kubectl("apply", "-f", str(REPOSITORY / "examples"))
         cluster.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
@@ -47,6 +50,12 @@ def demo(cluster: Cluster) -> None:
         check_requests(cluster, clients)
     with step(f"load: {_LOAD_RATE} datagrams a second from a pod on each node, rates"):
         check_rates(cluster, clients)
+    with step("GTP-U: a user behind a gNB reaches the data network through a node, both ways"):
+        way = mobile_user(cluster)
+        wait_for("the tunnel carries packets", lambda: _first_datagrams(cluster, way), 90, 1)
+        check_user(cluster, way)
+    with step("GTP-U: rates of the tunnel; switches of the tuning change while packets flow"):
+        check_switches(cluster, way)
     say(_farewell(cluster, time.monotonic() - start))
 
 
@@ -127,6 +136,95 @@ def check_rates(cluster: Cluster, clients: dict[str, Client]) -> None:
     say(cluster.kubectl("get", "dataplanes"))
 
 
+def mobile_user(cluster: Cluster) -> Bearer:
+    """The user of examples/gtpu-tunnel.yaml; the data network gets its route to the user's pool."""
+    endpoint = json.loads(cluster.kubectl("get", "gtpuendpoint", "n3", "-o", "json"))["spec"]
+    tunnel = json.loads(cluster.kubectl("get", "gtputunnel", "ue-1", "-o", "json"))["spec"]
+    local, pool = endpoint["localAddress"], endpoint["uePools"][0]
+    cluster.mobile.route(pool, local)
+    return Bearer(
+        local,
+        tunnel["localTeid"],
+        {tunnel["remoteAddress"]: (tunnel["remoteTeid"], tunnel["psc"]["qfi"])},
+        tunnel["inner"]["ueAddresses"][0].partition("/")[0],
+        cluster.mobile.data4,
+    )
+
+
+def check_user(cluster: Cluster, way: Bearer) -> None:
+    """Every datagram of the user comes back from the data network, where it is seen with its own address."""
+    flow = cluster.mobile.flow(way, _LOAD_RATE, 5)
+    problem = flow.problem(way.ue)
+    if problem:
+        raise ClusterError(f"user {way.ue}: {problem}")
+    (teid, qfi), *_ = way.at.values()
+    say(f"    user {way.ue} -> {way.host}: {flow.answered} of {flow.sent} came back, TEID {teid}, QFI {qfi}")
+
+
+def check_switches(cluster: Cluster, way: Bearer) -> None:
+    """Rates in the tunnel's status, then hot switches under load, with what is in effect; no packet lost."""
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            load = threads.submit(cluster.mobile.flow, way, _LOAD_RATE, 3 * _LOAD_SECONDS)
+            wait_for("the rates of the tunnel", lambda: _tunnel_problem(cluster), 2 * _LOAD_SECONDS, 1)
+            say(cluster.kubectl("get", "gtputunnels"))
+            for switches in ({"lookupCache": False, "loop": "single"}, {"lookupCache": True, "loop": "quad"}):
+                spec = {"priority": 1000, "gtpu": switches}
+                cluster.kubectl("apply", "-f", "-", stdin=json.dumps(_tuning(spec)))
+                wait_for("the switches in effect", partial(_switch_problem, cluster, switches), 30, 0.5)
+                said = ", ".join(f"{name} {_word(value)}" for name, value in switches.items())
+                say(f"    in effect on every node: {said}")
+            if load.done():
+                raise ClusterError("the switches were not in effect before the load ended")
+            flow = load.result()
+    finally:
+        cluster.kubectl("delete", "dataplanetuning", "demo-gtpu", "--ignore-not-found")
+    problem = flow.problem(way.ue)
+    if problem:
+        raise ClusterError(f"user {way.ue}, while switches changed: {problem}")
+    say(f"    user {way.ue}: {flow.answered} of {flow.sent} datagrams came back meanwhile")
+
+
+def _tuning(spec: dict[str, object]) -> dict[str, object]:
+    return {
+        "apiVersion": "vpp-operator.dev/v1alpha1",
+        "kind": "DataplaneTuning",
+        "metadata": {"name": "demo-gtpu"},
+        "spec": spec,
+    }
+
+
+def _first_datagrams(cluster: Cluster, way: Bearer) -> str:
+    return cluster.mobile.flow(way, 20, 0.2).problem(way.ue)
+
+
+def _tunnel_problem(cluster: Cluster) -> str:
+    """What keeps the tunnel's status from showing the load, and that it is Ready."""
+    status = json.loads(cluster.kubectl("get", "gtputunnel", "ue-1", "-o", "json")).get("status", {})
+    ready = {c["type"]: c["status"] for c in status.get("conditions", ())}.get("Ready")
+    rates = [status.get("totals", {}).get(field, 0) for field in ("rxPps", "txPps")]
+    if ready == "True" and all(0.7 * _LOAD_RATE <= rate <= 1.3 * _LOAD_RATE for rate in rates):
+        return ""
+    return f"Ready {ready}, packets per second {rates}"
+
+
+def _switch_problem(cluster: Cluster, switches: Mapping[str, object]) -> str:
+    tuning = json.loads(cluster.kubectl("get", "dataplanetuning", "demo-gtpu", "-o", "json"))
+    found = {
+        entry["field"].removeprefix("gtpu."): {value["value"]: value["nodes"] for value in entry["values"]}
+        for entry in tuning.get("status", {}).get("inEffect", ())
+    }
+    for name, value in switches.items():
+        if found.get(name) != {_word(value): len(cluster.nodes)}:
+            return f"{name}: {found.get(name)}, not {_word(value)}"
+    return ""
+
+
+def _word(value: object) -> str:
+    """A switch's value in the words of a status."""
+    return value if isinstance(value, str) else "on" if value else "off"
+
+
 def service_addresses(cluster: Cluster, name: str) -> list[str]:
     """Cluster IPs of a Service, IPv4 first."""
     service = json.loads(cluster.kubectl("get", "service", name, "-o", "json"))
@@ -180,7 +278,7 @@ def _farewell(cluster: Cluster, seconds: float) -> str:
         f"The demo passed in {seconds:.0f} s. The cluster is still up:",
         "",
         f"  export KUBECONFIG={cluster.kubeconfig}",
-        f"  {parts.binary('kubectl')} get dataplanes",
+        f"  {parts.binary('kubectl')} get dataplanes,gtpuendpoints,gtputunnels",
         "",
         f"  {command} kubectl get pods -A      # the same without KUBECONFIG",
         f"  {command} exec-node node1 ip rule",

@@ -7,7 +7,7 @@ another one names is there. Nothing is kept per tunnel, only per object.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -80,7 +80,8 @@ class Flow:
         self.in_force: dict[Owner, InForce] = {}
         """What each object has in the tables once nothing is pending."""
         self._deletes: deque[_Job] = deque()
-        self._upserts: dict[Owner, deque[_Job]] = {}
+        # Ordered: a plain dict finds its first entry slowly when many before it are gone.
+        self._upserts: OrderedDict[Owner, deque[_Job]] = OrderedDict()
         self._serving: dict[str, Endpoint] = {}
         self._users: dict[tuple[str, IpAddress], int] = Counter()
         self._touched: set[_Shared] = set()

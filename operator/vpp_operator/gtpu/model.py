@@ -22,6 +22,7 @@ __all__ = [
     "IpNetwork",
     "Tunnel",
     "TunnelSet",
+    "bounds",
 ]
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -33,6 +34,12 @@ SET: Final = "GtpuTunnelSet"
 
 # Sorts after every RFC 3339 time: an object without one is the newest.
 _NEWEST: Final = "~"
+
+
+def bounds(network: IpNetwork) -> tuple[int, int]:
+    """Return the first and last address as numbers (network.broadcast_address makes an object each time)."""
+    first = int(network.network_address)
+    return first, first + (1 << (network.max_prefixlen - network.prefixlen)) - 1
 
 
 class Age(NamedTuple):
@@ -126,9 +133,7 @@ class Tunnel:
         """Return family (0: VLAN), first and last address, as numbers, of each prefix."""
         if self.vlan:
             return ((0, self.vlan, self.vlan),)
-        return tuple(
-            (net.version, int(net.network_address), int(net.broadcast_address)) for net in self.prefixes
-        )
+        return tuple((net.version, *bounds(net)) for net in self.prefixes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +183,9 @@ class TunnelSet:
         """Return family, first and last address, as numbers, from the first tunnel's prefix to the last's."""
         found = []
         for base in self.bases:
-            first = int(base.network_address)
+            first, last = bounds(base)
             stride = self.step << (base.max_prefixlen - base.prefixlen)
-            last = int(base.broadcast_address) + (self.count - 1) * stride
-            found.append((base.version, first, last))
+            found.append((base.version, first, last + (self.count - 1) * stride))
         return tuple(found)
 
 

@@ -12,7 +12,7 @@ from vpp_operator.api.problem import Owner
 from vpp_operator.api.resolve import matches
 
 from .claims import Claim
-from .model import Carrier, Endpoint, IpAddress, IpNetwork, Tunnel
+from .model import Carrier, Endpoint, IpAddress, IpNetwork, Tunnel, bounds
 
 __all__ = [
     "ACCEPTED",
@@ -101,10 +101,7 @@ def endpoint_claims(endpoint: Endpoint) -> tuple[Claim, ...]:
     address = int(endpoint.address)
     return (
         Claim(endpoint.address.version, address, address),
-        *(
-            Claim(pool.version, int(pool.network_address), int(pool.broadcast_address))
-            for pool in endpoint.pools
-        ),
+        *(Claim(pool.version, *bounds(pool)) for pool in endpoint.pools),
     )
 
 
@@ -171,10 +168,8 @@ def _teid_fault(carrier: Carrier, endpoint: Endpoint) -> Standing | None:
 def _pool_fault(carrier: Carrier, endpoint: Endpoint) -> Standing | None:
     for family, first, last in carrier.spans():
         if family == 0 or any(
-            pool.version == family
-            and int(pool.network_address) <= first
-            and last <= int(pool.broadcast_address)
-            for pool in endpoint.pools
+            pool_family == family and low <= first and last <= high
+            for pool_family, low, high in ((pool.version, *bounds(pool)) for pool in endpoint.pools)
         ):
             continue
         field = "spec.inner.ueAddresses" if isinstance(carrier, Tunnel) else "spec.ueBase"
