@@ -10,13 +10,15 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.cluster import install
-from tests.cluster.mobile import N3, Bearer, Flow, MobileNetwork
+from tests.cluster.mobile import N3, PORT, Bearer, Flow, MobileNetwork
+from tests.cluster.paths import PACKAGE
 from tests.cluster.progress import wait_for
-from tests.e2e.environment import NAMESPACE, Environment
+from tests.e2e.environment import NAMESPACE, Environment, python_pod
 
 pytestmark = [pytest.mark.product, pytest.mark.own_cluster]
 
@@ -189,6 +191,33 @@ def test_outer_ipv6(gtpu: Gtpu) -> None:
         carried(gtpu, bearer(gtpu, local, 20, ue))
     gtpu.expect("gtpuendpoint", "e2e-v6", "Active", "True")
     assert gtpu.active_nodes("e2e-v6") == [gtpu.environment.nodes[1].name]
+
+
+def test_a_user_reaches_services_of_the_cluster(gtpu: Gtpu, n3: str) -> None:
+    """UE -> tunnel -> ClusterIP -> pod on the other node, and back into the tunnel."""
+    environment = gtpu.environment
+    gtpu.tunnel("service", "e2e-n3", gtpu.mobile.gnb4[0], 15, ["10.61.0.15/32", "2001:db8:61:15::/64"])
+    program = (PACKAGE / "gnb_program.py").read_text()
+    pod = python_pod("data", environment.client_image, program, environment.nodes[1], False)
+    pod["metadata"]["labels"] = {"app": "data"}
+    pod["spec"]["containers"][0]["args"] = ["data", str(PORT)]
+    environment.apply(pod)
+    ports = [{"name": "data", "port": PORT, "targetPort": PORT, "protocol": "UDP"}]
+    try:
+        for family, ue in (("IPv4", "10.61.0.15"), ("IPv6", "2001:db8:61:15::1")):
+            service = environment.service("data", family, ports=ports)
+            way = replace(bearer(gtpu, n3, 15, ue), host=service["spec"]["clusterIP"])
+
+            def problem(way: Bearer = way) -> str:
+                flow = gtpu.mobile.flow(way, 20, 0.2)
+                return "" if flow.answered == flow.sent else f"{flow.answered} of {flow.sent}: {flow.errors}"
+
+            wait_for(f"{ue} is answered by the Service", problem, 60, 0.5)
+            flow = gtpu.mobile.flow(way, RATE, 1)
+            assert (flow.answered, flow.errors) == (RATE, {})
+            environment.delete("service/data")
+    finally:
+        environment.delete("service/data", "pod/data")
 
 
 def test_rates_and_columns(gtpu: Gtpu, n3: str) -> None:
