@@ -202,7 +202,7 @@ fp_gtpu_tx_slow (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_tx_tal
     }
   if (!reason && p->headroom < added)
     reason = FP_DROP_NO_ROOM;
-  if (!reason && !fp_gtpu_complete_checksum (p, o.length))
+  if (!reason && !fp_gtpu_complete_checksum (p, o.l4, o.length))
     reason = FP_DROP_MALFORMED;
   if (!reason && !fp_gtpu_put_ip (w, p, e, shape, o.length, v, tally))
     reason = FP_DROP_UNSUPPORTED;
@@ -447,7 +447,7 @@ fp_gtpu_put_frame (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_tx_t
     return FP_DROP_TOO_BIG;
   if (p->headroom < added)
     return FP_DROP_NO_ROOM;
-  if (!fp_gtpu_complete_checksum (p, total))
+  if (!fp_gtpu_complete_checksum (p, 14, total))
     return FP_DROP_MALFORMED;
   if (e->family == 6 && p->contiguous < total)
     return FP_DROP_UNSUPPORTED;

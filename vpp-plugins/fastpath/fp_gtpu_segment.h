@@ -6,15 +6,15 @@
 
 #include "fp_gtpu_build.h"
 
-/* Finish a partial checksum. 0: the offsets lie outside the packet. */
+/* Finish a partial checksum. 0: the offsets lie outside the transport part [l4, length). */
 FP_INLINE int
-fp_gtpu_complete_checksum (fp_packet_t *p, u32 length)
+fp_gtpu_complete_checksum (fp_packet_t *p, u32 l4, u32 length)
 {
   u32 at = p->csum_start + p->csum_offset;
   u16 c;
   if (p->csum != FP_CSUM_PARTIAL)
     return 1;
-  if (p->csum_start > length || at + 2 > length || p->contiguous < length)
+  if (p->csum_start < l4 || p->csum_start > length || at + 2 > length || p->contiguous < length)
     return 0;
   c = (u16) ~fp_csum_fold (fp_gtpu_sum (p->l3 + p->csum_start, length - p->csum_start));
   fp_store16 (p->l3 + at, c ? c : 0xffff); /* all ones is the same sum, and for UDP not "none" */
@@ -115,7 +115,7 @@ fp_gtpu_segment (const fp_packet_t *p, u32 *at, u8 *l3, u32 headroom, u32 room, 
   payload = o.length - header - transport;
   if (*at && *at >= payload)
     return 0;
-  if (!gso && *at == 0 && !fp_gtpu_complete_checksum (&whole, o.length))
+  if (!gso && *at == 0 && !fp_gtpu_complete_checksum (&whole, header, o.length))
     return 0;
 
   /* the segment that *at lies in, and how much of it was in pieces before */

@@ -161,12 +161,15 @@ test_partial (node_t *n)
 	  check_outer (&g, &TUNNEL[t], whole, length, 0); /* with the complete checksum */
 	  CHECK (g.p.csum != FP_CSUM_PARTIAL, "still partial");
 	  gtpu_release (&g);
-	  memset (&g.p, 0, sizeof (g.p));
-	  g.p.csum = FP_CSUM_PARTIAL;
-	  g.p.csum_start = (u16) length;
-	  gtpu_submit (n, 0, ENCAP, bytes, length, HEADROOM, length, &g);
-	  CHECK (g.v.action == FP_DROP && g.v.reason == FP_DROP_MALFORMED, "checksum beyond the packet: %u", g.v.action);
-	  gtpu_release (&g);
+	  for (int beyond = 0; beyond < 2; beyond++) /* behind the packet; in its IP header */
+	    {
+	      memset (&g.p, 0, sizeof (g.p));
+	      g.p.csum = FP_CSUM_PARTIAL;
+	      g.p.csum_start = beyond ? (u16) length : 0;
+	      gtpu_submit (n, 0, ENCAP, bytes, length, HEADROOM, length, &g);
+	      CHECK (g.v.action == FP_DROP && g.v.reason == FP_DROP_MALFORMED, "checksum outside the payload: %u", g.v.action);
+	      gtpu_release (&g);
+	    }
 	}
 }
 
