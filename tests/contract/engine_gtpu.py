@@ -271,6 +271,11 @@ def packed(address: str) -> bytes:
     return ipaddress.ip_address(address).packed
 
 
+def _own(namespace: Namespace, address: str) -> None:
+    extra = ["nodad"] if ":" in address else []
+    namespace.ip("address", "add", address, "dev", "lo", *extra)
+
+
 @contextlib.contextmanager
 def data_network(mtu: int = 1500) -> Iterator[Namespace]:
     """Give a node whose own sockets are the data network and the peers; it routes users to the engine."""
@@ -280,13 +285,12 @@ def data_network(mtu: int = 1500) -> Iterator[Namespace]:
         namespace.sysctl("ipv4/conf/all/rp_filter", 0)
         for i, gateway in ((I4, "169.254.77.1"), (I6, "fe80::77:1")):
             family = f"-{i.family}"
-            namespace.ip(family, "address", "add", f"{i.host}/{32 if i is I4 else 128}", "dev", "lo")
+            _own(namespace, i.host)
             namespace.ip("neighbor", "add", gateway, "lladdr", ENGINE_MAC.hex(":"), "dev", "vpp0")
             route = [i.pool, "via", gateway, "dev", "vpp0", "onlink", "src", i.host]
             namespace.ip(family, "route", "add", *route)
         for o, gateway in ((O4, "169.254.77.1"), (O6, "fe80::77:1")):
-            bits = 32 if o is O4 else 128
-            namespace.ip(f"-{o.family}", "address", "add", f"{o.peer}/{bits}", "dev", "lo")
-            route = [f"{o.local}/{bits}", "via", gateway, "dev", "vpp0", "onlink", "src", o.peer]
+            _own(namespace, o.peer)
+            route = [o.local, "via", gateway, "dev", "vpp0", "onlink", "src", o.peer]
             namespace.ip(f"-{o.family}", "route", "add", *route)
         yield namespace

@@ -210,7 +210,7 @@ async def test_large_frame_of_a_peer_is_cut_before_it_is_taken_out(
     payloads = [CONTENTS["arp"][:-2] + struct.pack("!H", n) for n in range(count)]
     messages = [bytes(parse(gtp(o, payload))[UDP].payload) for payload in payloads]
     node = engine.namespace
-    node.ip("address", "add", o.peer, "dev", "lo")
+    node.ip("address", "add", o.peer, "dev", "lo", *(["nodad"] if o is O6 else []))
     gateway = "169.254.77.1" if o is O4 else "fe80::77:1"
     node.ip("neighbor", "add", gateway, "lladdr", ENGINE_MAC.hex(":"), "dev", "vpp0")
     node.ip(f"-{o.family}", "route", "add", o.local, "via", gateway, "dev", "vpp0", "onlink", "src", o.peer)
