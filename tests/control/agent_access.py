@@ -38,7 +38,7 @@ def _apply(plane: ControlPlane, *documents: dict[str, Any]) -> None:
     plane.kubectl("apply", "-f", "-", stdin=text)
 
 
-async def until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(check: Callable[[], bool], seconds: float = 40.0) -> None:
     """Wait until ``check`` holds."""
     async with asyncio.timeout(seconds):
         while not check():  # noqa: ASYNC110 - what is waited for has no event

@@ -47,7 +47,8 @@ def plane() -> Iterator[ControlPlane]:
     with ControlPlane() as running_plane:
         for crd in sorted((REPOSITORY / "crds").glob("*.yaml")):
             running_plane.kubectl("apply", "-f", str(crd))
-        running_plane.kubectl("wait", "--for=condition=Established", "crd/dataplanes.vpp-operator.dev")
+        for kind in ("dataplanes", "gtpuendpoints", "gtputunnels", "gtputunnelsets"):
+            running_plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.vpp-operator.dev")
         yield running_plane
 
 
