@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Clocks per packet of the Service kernel: known flows at 1k, 64k and 1M sessions of each kind, and new flows beside them; IPv4 and IPv6,
  * TCP and UDP, both directions at random, 64-byte packets, vectors of 256, all checks on. The clock runs over the kernel only: packets
- * are written before, and so lie in the cache as they do behind a driver. Five alternating rounds; median and spread.
+ * are written before, and so lie in the cache as they do behind a driver. A round's value is the median of its vectors, so that a thread
+ * that was preempted does not count; five alternating rounds, their median and spread.
  * First on 4 KiB pages, then with the region on 2 MiB pages, if the kernel gives them. Prints a table, asserts nothing about time.
  *
- *   bench_service [flows [known | new]]
+ *   bench_service [flows [known | new [workers]]]
  *
- * With arguments only that many flows, on 4 KiB pages, and only that kind of round: for instruction counts, see docs/benchmarks.md. */
+ * With arguments only that many flows, only that kind of round, and as in an engine of so many workers (1): see docs/benchmarks.md. */
 #include "../test/fixture.h"
 
 #define ROUNDS	 5
@@ -142,12 +143,26 @@ run_vector (node_t *n, u32 count, void (*kernel) (fp_worker_t *w, u32 count))
   return spent;
 }
 
-/* Open flows from .. from + count - 1: handshake, or query and answer. Returns the clocks of the first packets. */
-static u64
+static int
+by_value (const void *a, const void *b)
+{
+  double x = *(const double *) a, y = *(const double *) b;
+  return x < y ? -1 : x > y;
+}
+
+static double
+median (double *v, u32 n)
+{
+  qsort (v, n, sizeof (*v), by_value);
+  return v[n / 2];
+}
+
+/* Open flows from .. from + count - 1: handshake, or query and answer. Returns the clocks of a first packet. */
+static double
 open_flows (node_t *n, int six, u8 proto, u32 from, u32 count, u32 generation, int whole)
 {
   static const u8 flags[3] = { FP_TCP_SYN, FP_TCP_SYN | FP_TCP_ACK, FP_TCP_ACK };
-  u64 spent = 0;
+  double spent[NEW / FP_VECTOR_MAX] = { 0 };
   for (u32 done = 0; done < count; done += FP_VECTOR_MAX)
     {
       u32 k = count - done < FP_VECTOR_MAX ? count - done : FP_VECTOR_MAX;
@@ -156,18 +171,19 @@ open_flows (node_t *n, int six, u8 proto, u32 from, u32 count, u32 generation, i
 	  for (u32 i = 0; i < k; i++)
 	    write_packet (i, six, proto, from + done + i, generation, step == 1, flags[step]);
 	  u64 t = run_vector (n, k, whole ? vector : new_vector);
-	  spent += step ? 0 : t;
+	  if (!whole)
+	    spent[done / FP_VECTOR_MAX] = (double) t / k;
 	}
     }
-  return spent;
+  return whole ? 0 : median (spent, NEW / FP_VECTOR_MAX);
 }
 
 static node_t *
-open_node (u32 flows)
+open_node (u32 flows, u32 workers)
 {
   fp_capacity_t c = { .sessions4 = 2 * flows + 20 * NEW * ROUNDS, .sessions6 = 2 * flows + 20 * NEW * ROUNDS, .fragments = 64,
 		      .services = 5000, .frontends = 5000, .endpoints = 5000, .prefixes = 64, .settings = 64 };
-  node_t *n = node_new_sized (&c);
+  node_t *n = node_new_workers (&c, workers);
   for (int six = 0; six < 2; six++)
     {
       put_prefix (n, six ? "fd00:10:1::" : "10.1.0.0", six ? 63 : 16, FP_PREFIX_POD);
@@ -195,19 +211,12 @@ open_node (u32 flows)
   return n;
 }
 
-static int
-by_value (const void *a, const void *b)
-{
-  double x = *(const double *) a, y = *(const double *) b;
-  return x < y ? -1 : x > y;
-}
-
 static void
 print_row (const char *pages, const char *what, u32 flows, int six, u8 proto, double *v)
 {
-  qsort (v, ROUNDS, sizeof (*v), by_value);
-  printf ("%-6s %-5s %8u  IPv%d %s  %7.1f  %7.1f %7.1f\n", pages, what, flows, six ? 6 : 4, proto == 6 ? "TCP" : "UDP", v[ROUNDS / 2],
-	  v[0], v[ROUNDS - 1]);
+  double m = median (v, ROUNDS);
+  printf ("%-6s %-5s %8u  IPv%d %s  %7.1f  %7.1f %7.1f\n", pages, what, flows, six ? 6 : 4, proto == 6 ? "TCP" : "UDP", m, v[0],
+	  v[ROUNDS - 1]);
   fflush (stdout);
 }
 
@@ -227,18 +236,19 @@ measure (node_t *const *nodes, const u32 *flows, u32 sizes, const char *pages, u
 	for (int udp = 0; udp < 2; udp++)
 	  {
 	    u8 proto = udp ? 17 : 6;
-	    u64 spent = 0;
+	    double spent[VECTORS];
 	    for (u32 v = 0; v < VECTORS && kinds & KNOWN; v++)
 	      {
 		for (u32 i = 0; i < FP_VECTOR_MAX; i++)
 		  write_packet (i, six, proto, random32 () % flows[s], 0, random32 () & 1, FP_TCP_ACK);
-		spent += run_vector (nodes[s], FP_VECTOR_MAX, known_vector);
+		spent[v] = (double) run_vector (nodes[s], FP_VECTOR_MAX, known_vector) / FP_VECTOR_MAX;
 	      }
-	    hit[s][six][udp][round] = (double) spent / (VECTORS * FP_VECTOR_MAX);
+	    if (kinds & KNOWN)
+	      hit[s][six][udp][round] = median (spent, VECTORS);
 	    if (!(kinds & FRESH))
 	      continue;
 	    ++*generation;
-	    fresh[s][six][udp][round] = (double) open_flows (nodes[s], six, proto, 0, NEW, *generation, 0) / NEW;
+	    fresh[s][six][udp][round] = open_flows (nodes[s], six, proto, 0, NEW, *generation, 0);
 	  }
   for (u32 s = 0; s < sizes; s++)
     for (int six = 0; six < 2; six++)
@@ -254,8 +264,8 @@ measure (node_t *const *nodes, const u32 *flows, u32 sizes, const char *pages, u
 int
 main (int argc, char **argv)
 {
-  u32 flows[3] = { 1000, 65536, 1000000 }, sizes = 3, generation = 0;
-  int kinds = KNOWN | FRESH, huge = argc == 1;
+  u32 flows[3] = { 1000, 65536, 1000000 }, sizes = 3, generation = 0, workers = 1;
+  int kinds = KNOWN | FRESH, huge = 1;
   node_t *nodes[3];
   if (argc > 1)
     {
@@ -265,8 +275,10 @@ main (int argc, char **argv)
     }
   if (argc > 2)
     kinds = strcmp (argv[2], "known") ? FRESH : KNOWN;
+  if (argc > 3)
+    workers = (u32) atoi (argv[3]);
   for (u32 s = 0; s < sizes; s++)
-    nodes[s] = open_node (flows[s]);
+    nodes[s] = open_node (flows[s], workers);
   puts ("Service kernel, clocks per packet (time stamp counter)\npages  what     flows  kind       median      min     max");
   measure (nodes, flows, sizes, "4KiB", &generation, kinds);
   for (u32 s = 0; s < sizes && huge; s++)

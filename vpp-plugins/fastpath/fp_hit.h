@@ -232,11 +232,24 @@ fp_hit_is_steady (u64 life, u8 proto, int reverse, u8 tcp_flags, u32 tick)
     }
   else
     {
-      if (FP_UNLIKELY ((phase_state & ~(u32) (reverse ? 0 : FP_ST_REPLY)) != (FP_PHASE_LIVE << 8 | (reverse ? FP_ST_REPLY : 0))))
+      /* an answer is new unless there has been one */
+      if (FP_UNLIKELY ((phase_state & ~(u32) FP_ST_REPLY) != FP_PHASE_LIVE << 8 || !((phase_state & FP_ST_REPLY) | (u32) !reverse)))
 	return 0;
       timeout = phase_state & FP_ST_REPLY ? FP_TICKS (120) : FP_TICKS (30);
     }
   return FP_LIKELY (left - (timeout - timeout / 8) <= timeout / 8);
+}
+
+/* Whether the endpoint of a session still serves; true if `any`. Without a branch: directions come at random. (Slot 0 is read where none
+ * matters.) */
+FP_ALWAYS_INLINE int
+fp_hit_serves (const fp_hit_context_t *c, u32 slot, u32 gen, u32 any)
+{
+  u32 wanted = !any & (slot < c->endpoint_capacity);
+  const fp_endpoint_t *e = c->endpoints + (slot & (0 - wanted));
+  u8 flags = atomic_load_explicit (&e->flags, memory_order_acquire);
+  u32 same = atomic_load_explicit (&e->gen, memory_order_relaxed) == gen;
+  return (int) (any | (wanted & same & ((flags & FP_ENDPOINT_SERVES) != 0)));
 }
 
 FP_ALWAYS_INLINE u16
@@ -247,9 +260,9 @@ fp_csum_add (u16 a, u32 b)
   return (u16) (s + (s >> 16));
 }
 
-/* The transport header of a hit. deltas: as kept in the session, of this direction. */
+/* The transport header. deltas: as kept in the session, of this direction. */
 FP_ALWAYS_INLINE void
-fp_hit_rewrite_l4 (const fp_packet_t *p, u8 proto, u32 at, u32 ports, u32 deltas)
+fp_plain_rewrite_l4 (const fp_packet_t *p, u8 proto, u32 at, u32 ports, u32 deltas)
 {
   u8 *l4 = p->l3 + at;
   u32 field = proto == FP_PROTO_TCP ? 16 : 6;
@@ -264,6 +277,33 @@ fp_hit_rewrite_l4 (const fp_packet_t *p, u8 proto, u32 at, u32 ports, u32 deltas
     }
   fp_store16 (l4 + field, new);
   fp_store32 (l4, ports);
+}
+
+/* A plain packet of one direction of a session becomes one of the other half: its source and destination, the other way round. */
+FP_ALWAYS_INLINE void
+fp_plain_rewrite4 (const fp_packet_t *p, u8 proto, const fp_session4_t *s, u32 dir)
+{
+  u8 *h = p->l3;
+  const u8 *other = (const u8 *) s + 16 * (dir ^ 1);
+  u32 keep_ttl = p->flags & FP_PACKET_KEEP_TTL, deltas = s->spare ^ (0 - dir), ports = fp_load32 (other + 8);
+  u64 addresses = fp_load64 (other);
+  fp_store16 (h + 10, (u16) ~fp_csum_add ((u16) ~fp_load16 (h + 10), (deltas & 0xffff) + (keep_ttl ? 0u : fp_net16 (0xfeff))));
+  h[8] = (u8) (h[8] - !keep_ttl);
+  addresses = addresses << 32 | addresses >> 32;
+  memcpy (h + 12, &addresses, 8);
+  fp_plain_rewrite_l4 (p, proto, FP_IP4_HEADER, ports << 16 | ports >> 16, deltas);
+}
+
+FP_ALWAYS_INLINE void
+fp_plain_rewrite6 (const fp_packet_t *p, u8 proto, const fp_session6_t *s, u32 dir)
+{
+  u8 *h = p->l3;
+  const u8 *other = (const u8 *) s + 64 * (dir ^ 1);
+  u32 keep_ttl = p->flags & FP_PACKET_KEEP_TTL, deltas = s->spare[0] ^ (0 - dir), ports = fp_load32 (other + 32);
+  memcpy (h + 8, other + 16, 16);
+  memcpy (h + 24, other, 16);
+  h[7] = (u8) (h[7] - !keep_ttl);
+  fp_plain_rewrite_l4 (p, proto, FP_IP6_HEADER, ports << 16 | ports >> 16, deltas);
 }
 
 /* 1: the flow is known, the packet rewritten, *reverse says which direction. 0: nothing has been done. */
@@ -284,28 +324,11 @@ fp_hit_finish4 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
   u64 life = atomic_load_explicit (&s->life, memory_order_acquire);
   if (FP_UNLIKELY (!fp_hit_is_steady (life, proto, dir, proto == FP_PROTO_TCP ? h[FP_IP4_HEADER + 13] : 0, c->tick)))
     return 0;
-  if (proto == FP_PROTO_UDP && !dir)
-    {
-      if (FP_UNLIKELY (s->ep_slot >= c->endpoint_capacity))
-	return 0;
-      const fp_endpoint_t *e = &c->endpoints[s->ep_slot];
-      u8 flags = atomic_load_explicit (&e->flags, memory_order_acquire);
-      if (FP_UNLIKELY (atomic_load_explicit (&e->gen, memory_order_relaxed) != s->ep_gen || !(flags & FP_ENDPOINT_SERVES)))
-	return 0;
-    }
-  u32 keep_ttl = p->flags & FP_PACKET_KEEP_TTL;
-  if (FP_UNLIKELY ((h[8] <= 1 && !keep_ttl) || (p->mtu && fp_net16 (fp_load16 (h + 2)) > p->mtu)))
+  if (proto == FP_PROTO_UDP && FP_UNLIKELY (!fp_hit_serves (c, s->ep_slot, s->ep_gen, dir)))
     return 0;
-
-  const u8 *other = (const u8 *) s + 16 * (dir ^ 1);
-  u64 addresses = fp_load64 (other);
-  u32 deltas = s->spare ^ (0 - dir);
-  ports = fp_load32 (other + 8);
-  fp_store16 (h + 10, (u16) ~fp_csum_add ((u16) ~fp_load16 (h + 10), (deltas & 0xffff) + (keep_ttl ? 0u : fp_net16 (0xfeff))));
-  h[8] = (u8) (h[8] - !keep_ttl);
-  addresses = addresses << 32 | addresses >> 32; /* the other half is source and destination the other way round */
-  memcpy (h + 12, &addresses, 8);
-  fp_hit_rewrite_l4 (p, proto, FP_IP4_HEADER, ports << 16 | ports >> 16, deltas);
+  if (FP_UNLIKELY ((h[8] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL)) || (p->mtu && fp_net16 (fp_load16 (h + 2)) > p->mtu)))
+    return 0;
+  fp_plain_rewrite4 (p, proto, s, dir);
   *reverse = dir;
   return 1;
 }
@@ -328,26 +351,12 @@ fp_hit_finish6 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
   u64 life = atomic_load_explicit (&s->life, memory_order_acquire);
   if (FP_UNLIKELY (!fp_hit_is_steady (life, proto, dir, proto == FP_PROTO_TCP ? h[FP_IP6_HEADER + 13] : 0, c->tick)))
     return 0;
-  if (proto == FP_PROTO_UDP && !dir)
-    {
-      if (FP_UNLIKELY (s->ep_slot >= c->endpoint_capacity))
-	return 0;
-      const fp_endpoint_t *e = &c->endpoints[s->ep_slot];
-      u8 flags = atomic_load_explicit (&e->flags, memory_order_acquire);
-      if (FP_UNLIKELY (atomic_load_explicit (&e->gen, memory_order_relaxed) != s->ep_gen || !(flags & FP_ENDPOINT_SERVES)))
-	return 0;
-    }
-  u32 keep_ttl = p->flags & FP_PACKET_KEEP_TTL;
-  if (FP_UNLIKELY ((h[7] <= 1 && !keep_ttl) || (p->mtu && FP_IP6_HEADER + (u32) fp_net16 (fp_load16 (h + 4)) > p->mtu)))
+  if (proto == FP_PROTO_UDP && FP_UNLIKELY (!fp_hit_serves (c, s->ep_slot, s->ep_gen, dir)))
     return 0;
-
-  const u8 *other = (const u8 *) s + 64 * (dir ^ 1);
-  u32 deltas = s->spare[0] ^ (0 - dir);
-  ports = fp_load32 (other + 32);
-  memcpy (h + 8, other + 16, 16); /* the other half is source and destination the other way round */
-  memcpy (h + 24, other, 16);
-  h[7] = (u8) (h[7] - !keep_ttl);
-  fp_hit_rewrite_l4 (p, proto, FP_IP6_HEADER, ports << 16 | ports >> 16, deltas);
+  if (FP_UNLIKELY ((h[7] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL)) ||
+		   (p->mtu && FP_IP6_HEADER + (u32) fp_net16 (fp_load16 (h + 4)) > p->mtu)))
+    return 0;
+  fp_plain_rewrite6 (p, proto, s, dir);
   *reverse = dir;
   return 1;
 }

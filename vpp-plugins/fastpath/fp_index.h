@@ -377,10 +377,8 @@ fp_index_contest (const fp_index_t *x, u64 hash, u64 top, u32 own, int yield, fp
   return FP_INDEX_OK;
 }
 
-/* Enter ref for a key that must be unique. *visible is set once other threads may have seen the word: then the record must not be
- * changed and its slot not reused before a quiescent point, whatever the result. FULL also after FP_INDEX_TRIES lost races. */
-FP_INLINE int
-fp_index_insert (const fp_index_t *x, u64 hash, u32 ref, u32 gen, fp_match_fn_t *match, const void *ctx, const void *key,
+__attribute__ ((noinline, unused)) static int
+fp_index_insert_any (const fp_index_t *x, u64 hash, u32 ref, u32 gen, fp_match_fn_t *match, const void *ctx, const void *key,
 		 u64 *winner, int *visible)
 {
   u64 word = fp_word (hash, ref, gen);
@@ -409,6 +407,54 @@ fp_index_insert (const fp_index_t *x, u64 hash, u32 ref, u32 gen, fp_match_fn_t 
 	return FP_INDEX_EXISTS;
     }
   return FP_INDEX_FULL;
+}
+
+/* Enter ref for a key that must be unique. *visible is set once other threads may have seen the word: then the record must not be
+ * changed and its slot not reused before a quiescent point, whatever the result. FULL also after FP_INDEX_TRIES lost races.
+ * The steps above for the usual case, no chain, room in the first bucket, nobody else with the tag; whatever is otherwise, the word is taken out
+ * and all begins again with fp_index_insert_any.
+ * alone: no other thread inserts into this index, though others may look up and erase. Then an empty word stays empty until it is filled here, and
+ * what the scan has not found is not there: one store does it. */
+FP_ALWAYS_INLINE int
+fp_index_enter (const fp_index_t *x, int alone, u64 hash, u32 ref, u32 gen, fp_match_fn_t *match, const void *ctx, const void *key,
+		u64 *winner, int *visible)
+{
+  u64 word = fp_word (hash, ref, gen);
+  u32 live = (u32) ((word | FP_WORD_LIVE) >> 32) & FP_SCAN_LIVE, none;
+  fp_bucket_t *first = &x->buckets[fp_index_first (x, hash)], *second = &x->buckets[fp_index_second (x, hash)];
+  u32 found = fp_bucket_scan (first, FP_SCAN_LIVE, live, &none) | fp_bucket_scan (second, FP_SCAN_LIVE, live, NULL);
+  u32 spare = none & (none - 1); /* fewer than FP_BUCKET_PREFERRED are taken: more than two are not */
+  if (FP_LIKELY (!found && none && (spare & (spare - 1)) && !atomic_load_explicit (&first->link, memory_order_acquire)))
+    {
+      u32 i = (u32) __builtin_ctz (none);
+      _Atomic u64 *p = &first->word[i];
+      *visible = 1;
+      if (alone)
+	{
+	  atomic_store_explicit (p, word | FP_WORD_LIVE, memory_order_release);
+	  FP_STEP ();
+	  return FP_INDEX_OK;
+	}
+      if (FP_LIKELY (fp_index_cas (p, 0, word | FP_WORD_TENTATIVE)))
+	{
+	  found = (fp_bucket_scan (first, FP_SCAN_TAG, live & FP_SCAN_TAG, NULL) & ~(1u << i)) |
+		  fp_bucket_scan (second, FP_SCAN_TAG, live & FP_SCAN_TAG, NULL);
+	  if (FP_LIKELY (!found && !atomic_load_explicit (&first->link, memory_order_seq_cst)) &&
+	      FP_LIKELY (fp_index_cas (p, word | FP_WORD_TENTATIVE, word | FP_WORD_LIVE)))
+	    return FP_INDEX_OK;
+	  fp_index_cas (p, word | FP_WORD_TENTATIVE, 0);
+	}
+    }
+  return fp_index_insert_any (x, hash, ref, gen, match, ctx, key, winner, visible);
+}
+
+_Static_assert (FP_BUCKET_WORDS - FP_BUCKET_PREFERRED == 2, "fp_index_enter counts empty words");
+
+FP_INLINE int
+fp_index_insert (const fp_index_t *x, u64 hash, u32 ref, u32 gen, fp_match_fn_t *match, const void *ctx, const void *key,
+		 u64 *winner, int *visible)
+{
+  return fp_index_enter (x, 0, hash, ref, gen, match, ctx, key, winner, visible);
 }
 
 /* Position of a word as it was found, or NULL. */

@@ -85,11 +85,13 @@ fp_port_next (fp_worker_t *w, fp_port_probe_t *q)
 
 /* kube-proxy (nftables mode): a. to a ClusterIP, if masqueradeAll or the source is no pod of this node; b. to a node port, an
  * external address or a load balancer's; d. a client that was given itself as endpoint. Rule c comes with Local policies. */
-FP_INLINE int
+FP_ALWAYS_INLINE int
 fp_masquerades (const fp_config_t *config, const fp_frontend_t *frontend, int v6, const u8 *client, u8 class,
 		const fp_endpoint_t *ep)
 {
-  if (memcmp (client, ep->address, v6 ? 16 : 4) == 0)
+  const u8 *e = ep->address;
+  if (v6 ? !((fp_load64 (client) ^ fp_load64 (e)) | (fp_load64 (client + 8) ^ fp_load64 (e + 8)))
+	 : fp_load32 (client) == fp_load32 (e))
     return 1;
   if (frontend->kind != FP_FRONTEND_CLUSTER_IP)
     return 1;
@@ -98,11 +100,40 @@ fp_masquerades (const fp_config_t *config, const fp_frontend_t *frontend, int v6
 
 /* ---- session ---- */
 
-FP_INLINE void
-fp_session_fill (void *record, int v6, const fp_packet_t *p, const fp_parsed_t *o, const fp_frontend_t *frontend,
-		 u32 ep_slot, const fp_endpoint_t *ep, const u8 *snat)
+/* What is to become of a packet that belongs to no session, and for a new flow all that has been chosen for it. Valid until the
+ * caller's next quiescent point; fp_plan_release gives the slot back. */
+typedef struct
 {
-  const u8 *h = p->l3, *src = fp_packet_src (h, v6), *dst = fp_packet_dst (h, v6);
+  u8 fate; /* enum fp_fate; FP_FATE_FLOW: a session is to be made */
+  u8 reason;
+  u8 masquerade;
+  u8 v6;
+  u32 slot; /* for the session, or FP_NONE */
+  u32 ep_slot;
+  i32 port; /* source port, in network order, to try first; -1: none */
+  const fp_frontend_t *frontend;
+  const fp_endpoint_t *ep;
+  const u8 *snat; /* or NULL */
+  fp_port_probe_t probe;
+  u64 forward_hash;
+  u64 reverse_hash; /* with `port` */
+} fp_plan_t;
+
+FP_ALWAYS_INLINE void
+fp_plan_release (fp_worker_t *w, fp_plan_t *plan)
+{
+  if (plan->slot == FP_NONE)
+    return;
+  fp_slot_free (w, plan->v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4, plan->slot);
+  plan->slot = FP_NONE;
+}
+
+FP_ALWAYS_INLINE void
+fp_session_fill (void *record, int v6, const fp_packet_t *p, const fp_parsed_t *o, const fp_plan_t *plan)
+{
+  const u8 *h = p->l3, *src = fp_packet_src (h, v6), *dst = fp_packet_dst (h, v6), *nat = plan->snat ? plan->snat : src;
+  const fp_frontend_t *frontend = plan->frontend;
+  const fp_endpoint_t *ep = plan->ep;
   u16 sport = fp_load16 (h + o->l4), dport = fp_load16 (h + o->l4 + 2);
   if (v6)
     {
@@ -110,7 +141,7 @@ fp_session_fill (void *record, int v6, const fp_packet_t *p, const fp_parsed_t *
       memcpy (s->client, src, 16);
       memcpy (s->vip, dst, 16);
       memcpy (s->ep, ep->address, 16);
-      memcpy (s->nat, snat ? snat : src, 16);
+      memcpy (s->nat, nat, 16);
       s->cport = s->nport = sport;
       s->vport = dport;
       s->eport = ep->port;
@@ -120,7 +151,7 @@ fp_session_fill (void *record, int v6, const fp_packet_t *p, const fp_parsed_t *
       s->pad = 0;
       s->service_slot = frontend->service_slot;
       s->service_gen = frontend->service_gen;
-      s->ep_slot = ep_slot;
+      s->ep_slot = plan->ep_slot;
       s->ep_gen = atomic_load_explicit (&ep->gen, memory_order_relaxed);
       memset (s->spare, 0, sizeof (s->spare));
     }
@@ -130,7 +161,7 @@ fp_session_fill (void *record, int v6, const fp_packet_t *p, const fp_parsed_t *
       s->client = fp_load32 (src);
       s->vip = fp_load32 (dst);
       s->ep = fp_load32 (ep->address);
-      s->nat = fp_load32 (snat ? snat : src);
+      s->nat = fp_load32 (nat);
       s->cport = s->nport = sport;
       s->vport = dport;
       s->eport = ep->port;
@@ -140,12 +171,12 @@ fp_session_fill (void *record, int v6, const fp_packet_t *p, const fp_parsed_t *
       s->pad = 0;
       s->service_slot = frontend->service_slot;
       s->service_gen = frontend->service_gen;
-      s->ep_slot = ep_slot;
+      s->ep_slot = plan->ep_slot;
       s->ep_gen = atomic_load_explicit (&ep->gen, memory_order_relaxed);
     }
 }
 
-FP_INLINE void
+FP_ALWAYS_INLINE void
 fp_session_set_port (void *record, int v6, u16 nport)
 {
   if (v6)
@@ -181,57 +212,52 @@ fp_session_evict (fp_worker_t *w, int v6, fp_sref_t other, int second_round, con
   return 1;
 }
 
-/* Make the session of a flow, or find the one that another worker has made meanwhile. */
-FP_INLINE fp_decision_t
-fp_session_create (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o, const fp_frontend_t *frontend,
-		   u32 ep_slot, const fp_endpoint_t *ep, int masquerade)
+/* Make the session of a planned flow, or find the one that another worker has made meanwhile. */
+FP_ALWAYS_INLINE fp_decision_t
+fp_session_create (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o, fp_plan_t *plan)
 {
   const fp_shared_table_t *t = fp_session_table (w->region, v6);
-  const fp_config_t *config = fp_config (w->region);
+  const fp_config_t *config = plan->masquerade ? fp_config (w->region) : NULL;
   fp_decision_t d = { .fate = FP_FATE_DROP, .reason = FP_DROP_SESSION_TABLE_FULL };
   u8 state = fp_session_first (o->proto, o->tcp_flags);
-  u32 expiry = w->tick + fp_session_timeout (o->proto, state), slot;
-  const u8 *snat = NULL;
-  fp_port_probe_t probe;
+  u32 expiry = w->tick + fp_session_timeout (o->proto, state), slot = plan->slot;
+  u64 reverse_hash = plan->reverse_hash;
   int second_round = 0, again = 0;
-  i32 port;
+  i32 port = plan->port, hashed = port;
 
-  if (masquerade)
-    {
-      if (v6 ? !config->has_snat6 : !config->has_snat4)
-	{
-	  d.reason = FP_DROP_NO_SNAT_ADDRESS;
-	  return d;
-	}
-      snat = v6 ? config->snat6 : (const u8 *) &config->snat4;
-    }
-  slot = fp_slot_alloc (w, v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4);
-  if (slot == FP_NONE)
+  plan->slot = FP_NONE;
+  if (FP_UNLIKELY (slot == FP_NONE))
+    slot = fp_slot_alloc (w, v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4);
+  if (FP_UNLIKELY (slot == FP_NONE))
     return d;
-  fp_session_fill (fp_session_at (t, v6, slot), v6, p, o, frontend, ep_slot, ep, snat);
-  fp_port_round (w, &probe, masquerade ? config : NULL);
-  port = masquerade ? fp_port_next (w, &probe) : fp_load16 (p->l3 + o->l4);
+  fp_session_fill (fp_session_at (t, v6, slot), v6, p, o, plan);
   for (;;)
     {
-      if (port < 0 && !second_round)
+      void *s = fp_session_at (t, v6, slot);
+      if (FP_UNLIKELY (port < 0 && !second_round))
 	{
 	  second_round = 1;
-	  fp_port_round (w, &probe, masquerade ? config : NULL);
-	  port = fp_port_next (w, &probe);
+	  fp_port_round (w, &plan->probe, config);
+	  port = fp_port_next (w, &plan->probe);
 	}
-      if (port < 0)
+      if (FP_UNLIKELY (port < 0))
 	{
 	  fp_slot_free (w, v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4, slot);
 	  d.reason = FP_DROP_NO_PORT;
 	  return d;
 	}
-      fp_session_set_port (fp_session_at (t, v6, slot), v6, (u16) port);
-      switch (fp_session_insert (w, v6, &slot, state, expiry, &d.ref))
+      fp_session_set_port (s, v6, (u16) port);
+      if (FP_UNLIKELY (port != hashed))
+	{
+	  reverse_hash = fp_session_hash (w->region, s, v6, 1);
+	  hashed = port;
+	}
+      switch (fp_session_insert (w, v6, &slot, plan->forward_hash, reverse_hash, state, expiry, &d.ref))
 	{
 	case FP_INSERTED:
 	  d.fate = FP_FATE_FLOW;
 	  d.reason = FP_DROP_NONE;
-	  fp_count (w, FP_C_MASQUERADED, masquerade);
+	  fp_count (w, FP_C_MASQUERADED, plan->masquerade);
 	  return d;
 	case FP_EXISTS:
 	  d.fate = FP_FATE_FLOW;
@@ -245,14 +271,18 @@ fp_session_create (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed
       /* One more try for a port whose session had to go; if somebody else took it first, the next port. */
       again = !again && fp_session_evict (w, v6, d.ref, second_round, o);
       if (!again)
-	port = fp_port_next (w, &probe);
+	{
+	  if (!plan->probe.total)
+	    fp_port_round (w, &plan->probe, config);
+	  port = fp_port_next (w, &plan->probe);
+	}
     }
 }
 
 /* ---- decision ---- */
 
 /* The frontend that a packet with ports is sent to, or NULL. Service addresses come before node ports, as in kube-proxy. */
-FP_INLINE const fp_frontend_t *
+FP_ALWAYS_INLINE const fp_frontend_t *
 fp_packet_frontend (const fp_region_t *r, int v6, const fp_packet_t *p, const fp_parsed_t *o)
 {
   const u8 *dst = fp_packet_dst (p->l3, v6);
@@ -279,30 +309,56 @@ fp_fate (enum fp_fate fate, enum fp_drop reason)
   return (fp_decision_t){ .fate = fate, .reason = reason };
 }
 
-/* A packet with ports that belongs to no session. */
-FP_INLINE fp_decision_t
-fp_flow_new (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o)
+/* The hash of the key that the endpoint's answers will have. */
+FP_ALWAYS_INLINE u64
+fp_plan_reverse_hash (const fp_region_t *r, int v6, const fp_packet_t *p, const fp_parsed_t *o, const fp_plan_t *plan)
+{
+  const u8 *nat = plan->snat ? plan->snat : fp_packet_src (p->l3, v6), *ep = plan->ep->address;
+  if (v6)
+    {
+      fp_key6_t k = { .sport = plan->ep->port, .dport = (u16) plan->port, .proto = o->proto, .vrf = p->vrf };
+      memcpy (k.src, ep, 16);
+      memcpy (k.dst, nat, 16);
+      return fp_hash_key6 (&r->hash, &k);
+    }
+  fp_key4_t k = { .src = fp_load32 (ep), .dst = fp_load32 (nat), .sport = plan->ep->port, .dport = (u16) plan->port,
+		  .proto = o->proto, .vrf = p->vrf };
+  return fp_hash_key4 (&r->hash, &k);
+}
+
+/* Choose for a packet with ports that belongs to no session, so far as is known, and take a slot; nobody else can see that. What the
+ * insertion will touch is on its way then. */
+FP_ALWAYS_INLINE void
+fp_flow_plan (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o, u64 forward_hash, fp_plan_t *plan)
 {
   fp_region_t *r = w->region;
   const u8 *src = fp_packet_src (p->l3, v6);
   const fp_frontend_t *frontend = fp_packet_frontend (r, v6, p, o);
+  const fp_config_t *config;
   const fp_service_t *service;
-  const fp_endpoint_t *ep;
-  enum fp_drop reason;
   fp_set_t set;
-  u32 ep_slot;
-  u8 class;
 
+  plan->fate = FP_FATE_PASS;
+  plan->reason = FP_DROP_NONE;
+  plan->v6 = (u8) v6;
+  plan->slot = FP_NONE;
+  plan->forward_hash = forward_hash;
   if (!frontend)
-    return fp_fate (FP_FATE_PASS, FP_DROP_NONE);
+    return;
+  plan->frontend = frontend;
+  plan->fate = FP_FATE_DROP;
+  plan->reason = FP_DROP_UNRESOLVED;
   service = fp_frontend_service (r, frontend);
   if (!service)
-    return fp_fate (FP_FATE_DROP, FP_DROP_UNRESOLVED);
+    return;
   set = fp_service_set (r, service, FP_SET_CLUSTER);
   if (set.count == 0)
-    return fp_policy_verdict (fp_service_policy (service)) == FP_EMPTY_DROP
-	     ? fp_fate (FP_FATE_DROP, FP_DROP_NO_ENDPOINT_DROP)
-	     : fp_fate (FP_FATE_ANSWER, FP_DROP_NO_ENDPOINT);
+    {
+      int drop = fp_policy_verdict (fp_service_policy (service)) == FP_EMPTY_DROP;
+      plan->fate = drop ? FP_FATE_DROP : FP_FATE_ANSWER;
+      plan->reason = drop ? FP_DROP_NO_ENDPOINT_DROP : FP_DROP_NO_ENDPOINT;
+      return;
+    }
 
   /* A segment that cannot begin a flow: its session is gone or never was, and no endpoint waits for it. One with data
    * is taken up (as nf_conntrack_tcp_loose does): if it goes to its own endpoint, the connection lives on, if not,
@@ -311,19 +367,51 @@ fp_flow_new (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o)
     {
       u8 f = o->tcp_flags & (FP_TCP_FIN | FP_TCP_SYN | FP_TCP_RST | FP_TCP_ACK);
       if (f != FP_TCP_SYN && f != FP_TCP_ACK)
-	return fp_fate (FP_FATE_DROP, FP_DROP_BAD_STATE);
+	{
+	  plan->reason = FP_DROP_BAD_STATE;
+	  return;
+	}
     }
-  reason = fp_hop_check (p, o, v6);
-  if (reason)
-    return fp_fate (FP_FATE_ANSWER, reason);
+  enum fp_drop hop = fp_hop_check (p, o, v6);
+  if (hop)
+    {
+      plan->fate = FP_FATE_ANSWER;
+      plan->reason = hop;
+      return;
+    }
 
-  ep_slot = set.slots[fp_random_below (w, set.count)];
-  ep = fp_endpoint (r, ep_slot);
-  if (!ep)
-    return fp_fate (FP_FATE_DROP, FP_DROP_UNRESOLVED);
-  class = p->ingress == FP_CLASS_POD || p->ingress == FP_CLASS_HOST ? p->ingress : fp_prefix_class (r, v6, p->vrf, src);
-  return fp_session_create (w, v6, p, o, frontend, ep_slot, ep,
-			    fp_masquerades (fp_config (r), frontend, v6, src, class, ep));
+  plan->ep_slot = set.slots[fp_random_below (w, set.count)];
+  plan->ep = fp_endpoint (r, plan->ep_slot);
+  if (!plan->ep)
+    return;
+  config = fp_config (r);
+  u8 class = p->ingress == FP_CLASS_POD || p->ingress == FP_CLASS_HOST ? p->ingress : fp_prefix_class (r, v6, p->vrf, src);
+  plan->masquerade = (u8) fp_masquerades (config, frontend, v6, src, class, plan->ep);
+  plan->snat = NULL;
+  plan->probe = (fp_port_probe_t){ NULL, 0, 0, 0 };
+  plan->port = fp_load16 (p->l3 + o->l4);
+  if (plan->masquerade)
+    {
+      if (v6 ? !config->has_snat6 : !config->has_snat4)
+	{
+	  plan->reason = FP_DROP_NO_SNAT_ADDRESS;
+	  return;
+	}
+      plan->snat = v6 ? config->snat6 : (const u8 *) &config->snat4;
+      fp_port_round (w, &plan->probe, config);
+      plan->port = fp_port_next (w, &plan->probe);
+    }
+  plan->fate = FP_FATE_FLOW;
+  plan->reason = FP_DROP_NONE;
+  plan->reverse_hash = fp_plan_reverse_hash (r, v6, p, o, plan);
+  fp_index_prefetch (&fp_session_table (r, v6)->index, plan->reverse_hash);
+  plan->slot = fp_slot_alloc (w, v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4);
+  if (FP_UNLIKELY (plan->slot == FP_NONE))
+    return;
+  u8 *record = fp_session_at (fp_session_table (r, v6), v6, plan->slot);
+  __builtin_prefetch (record, 1, 3);
+  if (v6)
+    __builtin_prefetch (record + FP_CACHE_LINE, 1, 3);
 }
 
 /* A packet for no session and no frontend: what its destination address alone says (kube-proxy, nftables mode: a cluster address

@@ -20,6 +20,7 @@ typedef struct
 
 typedef struct
 {
+  u64 high, low;    /* mask of this length */
   u32 first, count; /* entries of this length and family, sorted */
   u8 family, length;
 } fp_prefix_group_t;
@@ -75,8 +76,7 @@ fp_prefix_lookup (const fp_region_t *r, u32 vrf, u8 family, u64 high, u64 low)
   for (u32 g = 0; g < s->groups[family == 6]; g++)
     {
       const fp_prefix_group_t *group = &s->group[family == 6][g];
-      u64 h = high, l = low;
-      fp_prefix_mask (&h, &l, group->length);
+      u64 h = high & group->high, l = low & group->low;
       u32 from = group->first, to = group->first + group->count;
       while (from < to)
 	{
@@ -151,7 +151,11 @@ fp_prefix_build (fp_prefix_t *prefixes, u32 n)
       u32 f = p->family == 6;
       u32 *groups = &s->groups[f];
       if (!*groups || s->group[f][*groups - 1].length != p->length)
-	s->group[f][(*groups)++] = (fp_prefix_group_t){ kept, 0, p->family, p->length };
+	{
+	  fp_prefix_group_t *group = &s->group[f][(*groups)++];
+	  *group = (fp_prefix_group_t){ ~0ull, ~0ull, kept, 0, p->family, p->length };
+	  fp_prefix_mask (&group->high, &group->low, p->length);
+	}
       s->group[f][*groups - 1].count++;
       s->sorted[kept++] = *p;
     }

@@ -15,7 +15,7 @@
 #include "fp_icmp_translate.h"
 
 #define FP_VECTOR_MAX 256
-#define FP_BATCH      16 /* packets that go through a stage together */
+#define FP_BATCH      32 /* packets that go through a stage together */
 #define FP_AHEAD      4	 /* headers fetched ahead while parsing */
 
 typedef struct
@@ -175,16 +175,42 @@ fp_later_fragment (fp_worker_t *w, int v6, fp_packet_t *p, const fp_parsed_t *o,
   fp_translated (v, t, known.session.dir);
 }
 
-/* What is to become of a packet that is neither a later fragment nor a hit. A flow, or an ICMP error about one, has been rewritten. */
-FP_INLINE fp_decision_t
-fp_decide (fp_worker_t *w, int v6, fp_packet_t *p, const fp_parsed_t *o, u8 *way)
+/* Functions of their own, one a family, here and below: the stages shall keep their registers. */
+__attribute__ ((noinline, unused)) static void
+fp_plan4 (fp_worker_t *w, const fp_packet_t *p, const fp_parsed_t *o, u64 hash, fp_plan_t *plan)
 {
+  fp_flow_plan (w, 0, p, o, hash, plan);
+}
+
+__attribute__ ((noinline, unused)) static void
+fp_plan6 (fp_worker_t *w, const fp_packet_t *p, const fp_parsed_t *o, u64 hash, fp_plan_t *plan)
+{
+  fp_flow_plan (w, 1, p, o, hash, plan);
+}
+
+FP_ALWAYS_INLINE void
+fp_plan (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o, u64 hash, fp_plan_t *plan)
+{
+  if (v6)
+    fp_plan6 (w, p, o, hash, plan);
+  else
+    fp_plan4 (w, p, o, hash, plan);
+}
+
+/* What is to become of a packet that is neither a later fragment nor a hit. A flow, or an ICMP error about one, has been rewritten. */
+FP_ALWAYS_INLINE fp_decision_t
+fp_decide (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_plan_t *plan, u8 *way)
+{
+  const fp_parsed_t *o = &x->o;
   fp_decision_t d = fp_fate (FP_FATE_PASS, FP_DROP_NONE);
 
   *way = FP_WAY_PASS;
   if (o->kind == FP_KIND_FLOW)
     {
-      d = fp_flow_new (w, v6, p, o);
+      fp_plan_t own;
+      if (!plan)
+	fp_plan (w, v6, p, o, x->hash, plan = &own);
+      d = plan->fate == FP_FATE_FLOW ? fp_session_create (w, v6, p, o, plan) : fp_fate (plan->fate, plan->reason);
       if (d.fate == FP_FATE_FLOW)
 	{
 	  const void *s = fp_session_at (fp_session_table (w->region, v6), v6, d.ref.slot);
@@ -221,9 +247,8 @@ fp_first_fragment (fp_worker_t *w, const fp_frag_key_t *k, const fp_verdict_t *v
     fp_fragment_release (w, k, fp_hash_frag (&w->region->hash, k));
 }
 
-/* Not inlined: it must not cost the fast path registers. */
-__attribute__ ((noinline, unused)) static void
-fp_slow (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdict_t *v, fp_tally_t *t)
+FP_ALWAYS_INLINE void
+fp_slow (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_plan_t *plan, fp_verdict_t *v, fp_tally_t *t)
 {
   const fp_parsed_t *o = &x->o;
   fp_decision_t d = fp_fate (FP_FATE_PASS, FP_DROP_NONE);
@@ -239,7 +264,7 @@ fp_slow (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdi
     fp_frag_key (&k, p->l3, o, p->vrf);
   if (!(o->first && o->kind == FP_KIND_FLOW && fp_hit (w, v6, p, x, v, t, &d.ref)))
     {
-      d = fp_decide (w, v6, p, o, &way);
+      d = fp_decide (w, v6, p, x, plan, &way);
       switch ((enum fp_fate) d.fate)
 	{
 	case FP_FATE_PASS:
@@ -262,68 +287,89 @@ fp_slow (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdi
 
 /* ---- the general way ---- */
 
-/* The key of a flow and, unless the first stage has found it, its hash. */
-FP_INLINE void
-fp_scratch_key (const fp_region_t *r, const fp_packet_t *p, fp_scratch_t *x)
+FP_ALWAYS_INLINE void
+fp_scratch_key (int v6, const fp_packet_t *p, fp_scratch_t *x)
 {
-  const u8 *h = p->l3;
-  if (x->o.family == 4)
-    {
-      fp_key4_t *k = &x->key.v4;
-      k->src = fp_load32 (h + 12);
-      k->dst = fp_load32 (h + 16);
-      k->sport = fp_load16 (h + x->o.l4);
-      k->dport = fp_load16 (h + x->o.l4 + 2);
-      k->proto = x->o.proto;
-      k->pad[0] = k->pad[1] = k->pad[2] = 0;
-      k->vrf = p->vrf;
-      if (!x->hash)
-	x->hash = fp_key4_hash (r, k);
-    }
-  else
+  const u8 *h = p->l3, *l4 = h + x->o.l4;
+  if (v6)
     {
       fp_key6_t *k = &x->key.v6;
       memcpy (k->src, h + 8, 16);
       memcpy (k->dst, h + 24, 16);
-      k->sport = fp_load16 (h + x->o.l4);
-      k->dport = fp_load16 (h + x->o.l4 + 2);
+      k->sport = fp_load16 (l4);
+      k->dport = fp_load16 (l4 + 2);
       k->proto = x->o.proto;
       k->pad[0] = k->pad[1] = k->pad[2] = 0;
       k->vrf = p->vrf;
-      if (!x->hash)
-	x->hash = fp_key6_hash (r, k);
     }
+  else
+    {
+      fp_key4_t *k = &x->key.v4;
+      k->src = fp_load32 (h + 12);
+      k->dst = fp_load32 (h + 16);
+      k->sport = fp_load16 (l4);
+      k->dport = fp_load16 (l4 + 2);
+      k->proto = x->o.proto;
+      k->pad[0] = k->pad[1] = k->pad[2] = 0;
+      k->vrf = p->vrf;
+    }
+}
+
+/* A packet that has been parsed, its key and hash if it has ports. plan: of the second stage, or NULL. */
+FP_ALWAYS_INLINE void
+fp_parsed (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_plan_t *plan, fp_verdict_t *v, fp_tally_t *t)
+{
+  fp_sref_t ref;
+  if (x->o.kind != FP_KIND_FLOW || x->o.first || !fp_hit (w, v6, p, x, v, t, &ref))
+    fp_slow (w, v6, p, x, plan, v, t);
+  if (plan)
+    fp_plan_release (w, plan);
+}
+
+__attribute__ ((noinline, unused)) static void
+fp_parsed4 (fp_worker_t *w, fp_packet_t *p, const fp_scratch_t *x, fp_plan_t *plan, fp_verdict_t *v, fp_tally_t *t)
+{
+  fp_parsed (w, 0, p, x, plan, v, t);
+}
+
+__attribute__ ((noinline, unused)) static void
+fp_parsed6 (fp_worker_t *w, fp_packet_t *p, const fp_scratch_t *x, fp_plan_t *plan, fp_verdict_t *v, fp_tally_t *t)
+{
+  fp_parsed (w, 1, p, x, plan, v, t);
 }
 
 /* A packet that fp_hit_finish has left alone. shape and hash: of the first stage. */
 __attribute__ ((noinline, unused)) static void
-fp_general (fp_worker_t *w, fp_packet_t *p, u8 shape, u64 hash, fp_verdict_t *v, fp_tally_t *t)
+fp_general (fp_worker_t *w, fp_packet_t *p, u8 shape, u64 hash, fp_plan_t *plan, fp_verdict_t *v, fp_tally_t *t)
 {
   fp_scratch_t x;
-  fp_sref_t ref;
-  enum fp_drop drop = FP_DROP_NONE;
-
-  x.hash = 0;
-  if (FP_LIKELY (shape))
+  int v6;
+  x.hash = hash;
+  if (FP_LIKELY (shape != FP_SHAPE_OTHER))
     {
       fp_plain_parsed (p, shape, &x.o);
-      x.hash = hash;
+      v6 = fp_shape_is6 (shape);
+      fp_scratch_key (v6, p, &x);
     }
   else
-    drop = fp_parse (p, &x.o);
-  if (FP_UNLIKELY (drop))
     {
-      fp_dropped (w, v, drop);
-      return;
+      enum fp_drop drop = fp_parse (p, &x.o);
+      if (drop)
+	{
+	  fp_dropped (w, v, drop);
+	  return;
+	}
+      v6 = x.o.family == 6;
+      if (x.o.kind == FP_KIND_FLOW)
+	{
+	  fp_scratch_key (v6, p, &x);
+	  x.hash = v6 ? fp_key6_hash (w->region, &x.key.v6) : fp_key4_hash (w->region, &x.key.v4);
+	}
     }
-  if (FP_LIKELY (x.o.kind == FP_KIND_FLOW))
-    {
-      fp_scratch_key (w->region, p, &x);
-      if (!x.o.first &&
-	  (x.o.family == 4 ? fp_hit (w, 0, p, &x, v, t, &ref) : fp_hit (w, 1, p, &x, v, t, &ref)))
-	return;
-    }
-  fp_slow (w, x.o.family == 6, p, &x, v, t);
+  if (v6)
+    fp_parsed6 (w, p, &x, plan, v, t);
+  else
+    fp_parsed4 (w, p, &x, plan, v, t);
 }
 
 /* ---- stages ---- */
@@ -334,6 +380,8 @@ typedef struct
   u8 shape[FP_VECTOR_MAX];
   u8 again[FP_BATCH]; /* of the batch that was looked up last: those whose first bucket had nothing */
   u32 agains;
+  u8 planned[FP_VECTOR_MAX];
+  fp_plan_t plan[FP_BATCH]; /* of the batch that comes last but one */
 } fp_stages_t;
 
 FP_ALWAYS_INLINE void
@@ -344,6 +392,7 @@ fp_stage_begin (const fp_hit_context_t *c, const fp_packet_t *p, fp_stages_t *x,
       if (i + FP_AHEAD < n)
 	FP_PREFETCH (p[i + FP_AHEAD].l3);
       x->shape[i] = fp_hit_begin (c, &p[i], &x->seen[i]);
+      x->planned[i] = 0;
     }
 }
 
@@ -357,16 +406,20 @@ fp_stage_look (const fp_hit_context_t *c, fp_stages_t *x, u32 from, u32 to)
       x->again[x->agains++] = (u8) i;
 }
 
+/* Those whose second bucket has nothing either are probably new flows. */
 FP_ALWAYS_INLINE void
-fp_stage_look_again (const fp_hit_context_t *c, fp_stages_t *x)
+fp_stage_look_again (fp_worker_t *w, const fp_hit_context_t *c, const fp_packet_t *p, fp_stages_t *x)
 {
   for (u32 k = 0; k < x->agains; k++)
     {
       u32 i = x->again[k];
-      if (fp_shape_is6 (x->shape[i]))
-	fp_hit_look_again (c, 1, &x->seen[i]);
-      else
-	fp_hit_look_again (c, 0, &x->seen[i]);
+      fp_seen_t *seen = &x->seen[i];
+      if (fp_shape_is6 (x->shape[i]) ? fp_hit_look_again (c, 1, seen) : fp_hit_look_again (c, 0, seen))
+	continue;
+      fp_parsed_t o;
+      fp_plain_parsed (&p[i], x->shape[i], &o);
+      x->planned[i] = 1;
+      fp_plan (w, fp_shape_is6 (x->shape[i]), &p[i], &o, seen->hash, &x->plan[i % FP_BATCH]);
     }
 }
 
@@ -385,7 +438,7 @@ fp_stage_finish (fp_worker_t *w, const fp_hit_context_t *c, fp_packet_t *p, fp_v
 	  reverses += reverse;
 	}
       else
-	fp_general (w, &p[i], x->shape[i], x->seen[i].hash, &v[i], t);
+	fp_general (w, &p[i], x->shape[i], x->shape[i] ? x->seen[i].hash : 0, x->planned[i] ? &x->plan[i % FP_BATCH] : NULL, &v[i], t);
     }
   t->forward += hits - reverses;
   t->reverse += reverses;
@@ -404,14 +457,14 @@ fp_service_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
   fp_hit_context (&context, w);
   for (u32 at = 0; at < n + 3 * b; at += b)
     {
-      if (at < n)
-	fp_stage_begin (&context, p, &stages, at, at + b < n ? at + b : n, n);
-      if (at >= 2 * b && at - 2 * b < n)
-	fp_stage_look_again (&context, &stages);
-      if (at >= b && at - b < n)
-	fp_stage_look (&context, &stages, at - b, at < n ? at : n);
       if (at >= 3 * b)
 	fp_stage_finish (w, &context, p, v, &stages, at - 3 * b, at - 2 * b < n ? at - 2 * b : n, &tally);
+      if (at >= 2 * b && at - 2 * b < n)
+	fp_stage_look_again (w, &context, p, &stages);
+      if (at >= b && at - b < n)
+	fp_stage_look (&context, &stages, at - b, at < n ? at : n);
+      if (at < n)
+	fp_stage_begin (&context, p, &stages, at, at + b < n ? at + b : n, n);
     }
   fp_count (w, FP_C_PACKETS, n);
   fp_count (w, FP_C_PASSED, tally.passed);

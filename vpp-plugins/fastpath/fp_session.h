@@ -79,6 +79,7 @@ typedef union
   fp_key6_t v6;
 } fp_session_key_t;
 
+/* One of the record's keys, and its hash. */
 FP_ALWAYS_INLINE u64
 fp_session_key (const fp_region_t *r, const void *s, int v6, u8 dir, fp_session_key_t *k)
 {
@@ -89,6 +90,13 @@ fp_session_key (const fp_region_t *r, const void *s, int v6, u8 dir, fp_session_
     }
   fp_session4_key (s, dir, &k->v4);
   return fp_hash_key4 (&r->hash, &k->v4);
+}
+
+FP_ALWAYS_INLINE u64
+fp_session_hash (const fp_region_t *r, const void *s, int v6, u8 dir)
+{
+  fp_session_key_t k;
+  return fp_session_key (r, s, v6, dir, &k);
 }
 
 FP_ALWAYS_INLINE int
@@ -159,6 +167,31 @@ fp_session6_match (const void *ctx, int live, u32 ref, const void *key)
   return fp_session_match (ctx, live, ref, key, 1);
 }
 
+/* The same for an insertion, whose key is one of its own record's. */
+typedef struct
+{
+  const void *record;
+  u8 dir;
+} fp_own_key_t;
+
+FP_INLINE int
+fp_session4_match_own (const void *ctx, int live, u32 ref, const void *key)
+{
+  const fp_own_key_t *own = key;
+  fp_key4_t k;
+  fp_session4_key (own->record, own->dir, &k);
+  return fp_session_match (ctx, live, ref, &k, 0);
+}
+
+FP_INLINE int
+fp_session6_match_own (const void *ctx, int live, u32 ref, const void *key)
+{
+  const fp_own_key_t *own = key;
+  fp_key6_t k;
+  fp_session6_key (own->record, own->dir, &k);
+  return fp_session_match (ctx, live, ref, &k, 1);
+}
+
 FP_ALWAYS_INLINE fp_sref_t
 fp_session_ref (const fp_shared_table_t *t, int v6, u64 word)
 {
@@ -201,8 +234,7 @@ fp_session_erase_words (fp_region_t *r, int v6, u32 slot)
   u32 gen = atomic_load_explicit (fp_session_gen (s, v6), memory_order_relaxed);
   for (u8 dir = 0; dir < 2; dir++)
     {
-      fp_session_key_t k;
-      u64 hash = fp_session_key (r, s, v6, dir, &k);
+      u64 hash = fp_session_hash (r, s, v6, dir);
       fp_index_erase (&t->index, hash, slot << 1 | dir, gen);
     }
 }
@@ -291,12 +323,14 @@ fp_session_meet (fp_region_t *r, int v6, const void *own, u64 word, fp_sref_t *w
   return FP_INSERTED;
 }
 
-FP_INLINE int
-fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u8 state, u32 expiry, fp_sref_t *winner)
+/* fp_session4_insert for both families; the hashes are those of the record's two keys. */
+FP_ALWAYS_INLINE int
+fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u64 forward_hash, u64 reverse_hash, u8 state, u32 expiry, fp_sref_t *winner)
 {
   fp_region_t *r = w->region;
   const fp_shared_table_t *t = fp_session_table (r, v6);
-  fp_match_fn_t *match = v6 ? fp_session6_match : fp_session4_match;
+  fp_match_fn_t *match = v6 ? fp_session6_match_own : fp_session4_match_own;
+  const int alone = r->workers == 1; /* only workers insert */
   int visible = 0;
   u64 word = 0;
   memset (winner, 0, sizeof (*winner));
@@ -305,14 +339,12 @@ fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u8 state, u32 expiry, fp_s
     {
       void *s = fp_session_at (t, v6, *slot);
       u32 gen = atomic_load_explicit (fp_session_gen (s, v6), memory_order_relaxed);
-      fp_session_key_t forward, reverse;
-      u64 forward_hash = fp_session_key (r, s, v6, 0, &forward);
-      u64 reverse_hash = fp_session_key (r, s, v6, 1, &reverse);
+      const fp_own_key_t forward = { s, 0 }, reverse = { s, 1 };
       _Atomic u64 *life = fp_session_life (s, v6);
       atomic_store_explicit (life, fp_life (gen, FP_PHASE_PENDING, state, expiry), memory_order_release);
       FP_STEP ();
 
-      int rc = fp_index_insert (&t->index, reverse_hash, *slot << 1 | 1, gen, match, t, &reverse, &word, &visible);
+      int rc = fp_index_enter (&t->index, alone, reverse_hash, *slot << 1 | 1, gen, match, t, &reverse, &word, &visible);
       if (rc == FP_INDEX_EXISTS)
 	{
 	  int met = fp_session_meet (r, v6, s, word, winner);
@@ -332,7 +364,7 @@ fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u8 state, u32 expiry, fp_s
       if (rc == FP_INDEX_FULL)
 	break;
 
-      rc = fp_index_insert (&t->index, forward_hash, *slot << 1, gen, match, t, &forward, &word, &visible);
+      rc = fp_index_enter (&t->index, alone, forward_hash, *slot << 1, gen, match, t, &forward, &word, &visible);
       if (rc == FP_INDEX_OK && fp_session_promote (life) != FP_PHASE_ABANDONED)
 	{
 	  fp_count (w, FP_C_SESSION_NEW, 1);
@@ -499,7 +531,9 @@ fp_session4_free (fp_worker_t *w, u32 slot)
 FP_INLINE int
 fp_session4_insert (fp_worker_t *w, u32 *slot, u8 state, u32 expiry, fp_sref_t *winner)
 {
-  return fp_session_insert (w, 0, slot, state, expiry, winner);
+  const void *s = fp_session4_at (w->region, *slot);
+  return fp_session_insert (w, 0, slot, fp_session_hash (w->region, s, 0, 0), fp_session_hash (w->region, s, 0, 1), state, expiry,
+			    winner);
 }
 
 /* 1: removed by this call. */
@@ -550,7 +584,9 @@ fp_session6_free (fp_worker_t *w, u32 slot)
 FP_INLINE int
 fp_session6_insert (fp_worker_t *w, u32 *slot, u8 state, u32 expiry, fp_sref_t *winner)
 {
-  return fp_session_insert (w, 1, slot, state, expiry, winner);
+  const void *s = fp_session6_at (w->region, *slot);
+  return fp_session_insert (w, 1, slot, fp_session_hash (w->region, s, 1, 0), fp_session_hash (w->region, s, 1, 1), state, expiry,
+			    winner);
 }
 
 FP_INLINE int

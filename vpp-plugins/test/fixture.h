@@ -154,12 +154,17 @@ advance (node_t *n, double seconds)
     fp_worker_quiescent (&n->worker[i], n->now);
 }
 
+/* workers: that the region is told of. With 1, only one thread may use the contexts. */
+#ifndef NODE_WORKERS
+#define NODE_WORKERS 2
+#endif
+
 static inline node_t *
-node_new_sized (const fp_capacity_t *capacity)
+node_new_workers (const fp_capacity_t *capacity, u32 workers)
 {
   node_t *n = calloc (1, sizeof (*n));
   fp_region_report_t report;
-  CHECK (fp_region_open (&n->region, NULL, capacity, 2, &report) == 0, "region does not open");
+  CHECK (fp_region_open (&n->region, NULL, capacity, workers, &report) == 0, "region does not open");
   n->now = 1000000000000ull;
   for (u32 i = 0; i < 2; i++)
     {
@@ -204,6 +209,12 @@ node_new_sized (const fp_capacity_t *capacity)
   put_config (n, FP_CONFIG_SNAT_PORT_RANGE, 0, SNAT_LOW | (u64) SNAT_HIGH << 16, NULL);
   commit (n);
   return n;
+}
+
+static inline node_t *
+node_new_sized (const fp_capacity_t *capacity)
+{
+  return node_new_workers (capacity, NODE_WORKERS);
 }
 
 static inline node_t *
