@@ -98,11 +98,11 @@ fp_gtpu_datagram_add (fp_gtpu_datagram_t *d, const u8 *bytes, u32 at, u32 n, int
   for (u32 u = first; u < last; u++)
     known += (u32) (d->units[u / 64] >> u % 64) & 1;
   if (known)
-    return known == last - first && memcmp (d->data + at, bytes, n) == 0;
+    return known == last - first && memcmp (d->room + FP_GTPU_DATAGRAM_AT + at, bytes, n) == 0;
   for (u32 u = first; u < last; u++)
     d->units[u / 64] |= 1ull << u % 64;
   d->have += last - first;
-  memcpy (d->data + at, bytes, n);
+  memcpy (d->room + FP_GTPU_DATAGRAM_AT + at, bytes, n);
   return 1;
 }
 
@@ -113,7 +113,7 @@ fp_gtpu_datagram_deliver (fp_worker_t *w, u32 i, fp_packet_t *p)
   fp_gtpu_worker_t *g = w->gtpu;
   fp_gtpu_datagram_t *d = &g->datagram[i];
   u32 header = d->key.family == 4 ? FP_IP4_HEADER : FP_IP6_HEADER;
-  u8 *h = d->data - header;
+  u8 *h = d->room + FP_GTPU_DATAGRAM_AT - header;
 
   memcpy (h, d->header, header);
   if (d->key.family == 4)

@@ -15,6 +15,7 @@
 #define FP_GTPU_DATAGRAM_BYTES	     16384 /* UDP header and payload */
 #define FP_GTPU_REASSEMBLY_NS	     2000000000ull
 #define FP_GTPU_REASSEMBLED_HEADROOM 128
+#define FP_GTPU_DATAGRAM_AT	     (FP_GTPU_REASSEMBLED_HEADROOM + FP_IP6_HEADER) /* UDP header in a datagram's room */
 
 /* Where a received packet's tunnel was found last. `valid` says whether there is anything: no key is special. */
 typedef struct
@@ -63,8 +64,7 @@ typedef struct
   u64 units[FP_GTPU_DATAGRAM_BYTES / 8 / 64]; /* that have come */
   u8 header[FP_IP6_HEADER];		     /* of the first fragment, without options */
   u8 pad[24];
-  u8 room[FP_GTPU_REASSEMBLED_HEADROOM + FP_IP6_HEADER];
-  u8 data[FP_GTPU_DATAGRAM_BYTES];
+  u8 room[FP_GTPU_DATAGRAM_AT + FP_GTPU_DATAGRAM_BYTES];
 } fp_gtpu_datagram_t;
 
 typedef struct fp_gtpu_worker
