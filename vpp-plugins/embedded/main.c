@@ -136,8 +136,12 @@ run (emb_engine_t *e)
     fail ("packet threads cannot be started", "", rv, "lower --workers, or raise the limits of threads and memory");
   else
     {
+      /* Packets flow already: a restart's gap does not wait for the kernel to copy pages. */
+      uint64_t huge = fp_region_collapse (e->region);
+
       EMB_LOG (EMB_INFO, "ready", emb_json_str (&j, "version", EMB_VERSION), emb_json_str (&j, "socket", o->socket),
-	       emb_json_u64 (&j, "workers", o->workers), emb_json_str (&j, "instructionSet", e->vector->name));
+	       emb_json_u64 (&j, "workers", o->workers), emb_json_str (&j, "instructionSet", e->vector->name),
+	       emb_json_u64 (&j, "hugePageBytes", huge));
       rv = emb_control_run (e, listen_fd, signal_fd);
     }
   for (uint32_t i = 0; i < o->workers; i++)
