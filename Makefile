@@ -9,6 +9,7 @@ VENV := .venv
 CLUSTER := $(VENV)/bin/python -m tests.cluster
 STEP := $(CLUSTER) step
 FUZZ_RUNS ?= 1000000
+JOBS ?= $(shell nproc)
 
 .PHONY: help venv packages demo demo-down test images crds bench lint fmt native
 
@@ -39,7 +40,7 @@ images: packages ## build the product's images as archives for `ctr images impor
 	@$(CLUSTER) images
 
 native: packages
-	@$(STEP) "C: build, unit tests" $(MAKE) -C vpp-plugins test
+	@$(STEP) "C: build, unit tests" $(MAKE) --jobs=$(JOBS) --output-sync=target -C vpp-plugins test
 
 lint: venv ## ruff, mypy, import-linter, drift of the generated definitions
 	@$(STEP) "lint: ruff" $(VENV)/bin/ruff check
@@ -60,7 +61,7 @@ crds: venv ## generate crds/ and the chart's copy from the models
 	@PYTHONPATH=operator $(VENV)/bin/python -m vpp_operator.api.crds charts/vpp-operator/files/crds
 
 test: lint native ## everything that runs without VPP; ends with pytest's summary
-	@$(STEP) "C: fuzz, $(FUZZ_RUNS) runs a target" $(MAKE) -C vpp-plugins fuzz FUZZ_RUNS=$(FUZZ_RUNS)
+	@$(STEP) "C: fuzz, $(FUZZ_RUNS) runs a target" $(MAKE) --jobs=$(JOBS) --output-sync=target -C vpp-plugins fuzz FUZZ_RUNS=$(FUZZ_RUNS)
 	@$(CLUSTER) parts
 	@$(CLUSTER) images
 	@echo "--> pytest: unit, contract, control, e2e"
