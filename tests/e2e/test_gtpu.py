@@ -330,7 +330,7 @@ def test_conflict_the_older_stays(gtpu: Gtpu, n3: str) -> None:
     gtpu.tunnel("older", "e2e-n3", gtpu.mobile.gnb4[0], 60, ["10.61.0.60/32"])
     carried(gtpu, bearer(gtpu, n3, 60, "10.61.0.60"))
     time.sleep(1.1)  # creation times have whole seconds
-    gtpu.tunnel("same-teid", "e2e-n3", gtpu.mobile.gnb4[0], 60, ["10.61.0.61/32"])
+    gtpu.tunnel("same-teid", "e2e-n3", gtpu.mobile.gnb4[0], 60, ["10.61.0.64/32"])
     gtpu.tunnel("same-ue", "e2e-n3", gtpu.mobile.gnb4[0], 62, ["10.61.0.60/31"])
     message = gtpu.expect("gtputunnel", "same-teid", "Accepted", "False", "Conflict")
     assert message.startswith(
@@ -341,7 +341,7 @@ def test_conflict_the_older_stays(gtpu: Gtpu, n3: str) -> None:
     carried(gtpu, bearer(gtpu, n3, 60, "10.61.0.60"))
     gtpu.delete("gtputunnel", "older")
     gtpu.expect("gtputunnel", "same-teid", "Accepted", "True")
-    carried(gtpu, bearer(gtpu, n3, 60, "10.61.0.61"))
+    carried(gtpu, bearer(gtpu, n3, 60, "10.61.0.64"))
 
 
 def test_not_accepted(gtpu: Gtpu, n3: str) -> None:

@@ -121,8 +121,8 @@ def test_beside_kube_proxy_for_chosen_services(
         found = {
             item["status"]["services"]["summary"] for item in install.items(environment.kubectl, "dataplanes")
         }
-        return "" if found == {"2/2"} else f"{found}"
+        return "" if found == {"1/1"} else f"{found}"
 
-    # The Service has a TCP and a UDP port.
+    # One Service is the operator's.
     until(counts, 60)
     environment.delete("service/chosen", f"service/{APP}")
