@@ -6,6 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,6 +19,8 @@ _Static_assert (sizeof (struct virtio_net_hdr) == EMB_VNET_HEADER, "virtio-net h
  * neighbouring frames do not share a cache set. */
 #define FRAME_SIZE (EMB_MAX_FRAME + 17 * 64)
 #define FRAMES_PER_BLOCK 32
+#define SEND_BUFFER	 (4 << 20) /* bytes; the kernel's own limit may be lower */
+#define SEND_WAIT_MS	 2
 #define BLOCK_SIZE	 ((FRAME_SIZE * FRAMES_PER_BLOCK + 4095) / 4096 * 4096)
 
 _Static_assert (FRAME_SIZE % TPACKET_ALIGNMENT == 0, "frames in the ring are aligned");
@@ -72,6 +75,7 @@ open_steps (emb_port_t *p, uint32_t workers, uint16_t group, const char **step)
 {
   struct sockaddr_ll address = { .sll_family = AF_PACKET, .sll_protocol = __builtin_bswap16 (ETH_P_ALL) };
   struct tpacket_req ring = { .tp_block_size = BLOCK_SIZE, .tp_frame_size = FRAME_SIZE };
+  const int send_buffer = SEND_BUFFER;
   const uint32_t block_count = (p->ring_frames + FRAMES_PER_BLOCK - 1) / FRAMES_PER_BLOCK;
 
   /* Protocol 0 and a filter that takes nothing, until the socket is bound and in its group: no packet of another
@@ -91,6 +95,10 @@ open_steps (emb_port_t *p, uint32_t workers, uint16_t group, const char **step)
     return -errno;
   *step = "PACKET_IGNORE_OUTGOING";
   if (set_option (p->fd, PACKET_IGNORE_OUTGOING, 1))
+    return -errno;
+  /* As much as may be: it is what a burst has before its last packets are lost. */
+  *step = "SO_SNDBUF";
+  if (setsockopt (p->fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof (send_buffer)))
     return -errno;
   *step = "PACKET_RESERVE";
   if (set_option (p->fd, PACKET_RESERVE, EMB_HEADROOM + 6)) /* with the virtio-net header l3 is 16-aligned */
@@ -330,6 +338,7 @@ emb_port_send (emb_port_t *p, fp_packet_t *const *packets, uint32_t n, emb_port_
   struct mmsghdr messages[EMB_BATCH];
   struct iovec vectors[EMB_BATCH];
   uint32_t sent = 0;
+  bool waited = false;
 
   if (p->fd < 0)
     {
@@ -347,6 +356,14 @@ emb_port_send (emb_port_t *p, fp_packet_t *const *packets, uint32_t n, emb_port_
       int rv = sendmmsg (p->fd, messages + sent, n - sent, MSG_DONTWAIT);
       if (rv < 0 && errno == EINTR)
 	continue;
+      /* What was sent is still on its way through the kernel, which may wait for this very core: one short wait for all. */
+      if (rv < 0 && errno == EAGAIN && !waited)
+	{
+	  struct pollfd out = { .fd = p->fd, .events = POLLOUT };
+	  waited = true;
+	  poll (&out, 1, SEND_WAIT_MS);
+	  continue;
+	}
       if (rv <= 0)
 	{
 	  /* The first of these messages failed; the others may still go. */
