@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "../test/gtpu.h"
+#include "bench.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -20,28 +21,6 @@
 static u8 blocks[FP_VECTOR_MAX][SLOT] FP_ALIGNED;
 static fp_packet_t packets[FP_VECTOR_MAX];
 static fp_verdict_t verdicts[FP_VECTOR_MAX];
-static u64 seed = 88172645463325252ull;
-
-static u64
-clocks (void)
-{
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc ();
-#else
-  struct timespec t;
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (u64) t.tv_sec * 1000000000ull + (u64) t.tv_nsec;
-#endif
-}
-
-static u32
-random32 (void)
-{
-  seed ^= seed << 13;
-  seed ^= seed >> 7;
-  seed ^= seed << 17;
-  return (u32) (seed >> 32);
-}
 
 /* What is measured. `hash`: TEIDs outside the declared range. */
 typedef struct

@@ -9,6 +9,7 @@
  *
  * With arguments only that many flows, only that kind of round, and as in an engine of so many workers (1): see docs/benchmarks.md. */
 #include "../test/fixture.h"
+#include "bench.h"
 
 #define ROUNDS	 5
 #define SERVICES 1000 /* of each protocol and family */
@@ -19,28 +20,6 @@
 static u8 blocks[FP_VECTOR_MAX][SLOT] FP_ALIGNED;
 static fp_packet_t packets[FP_VECTOR_MAX];
 static fp_verdict_t verdicts[FP_VECTOR_MAX];
-static u64 seed = 88172645463325252ull;
-
-static u64
-clocks (void)
-{
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc ();
-#else
-  struct timespec t;
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (u64) t.tv_sec * 1000000000ull + (u64) t.tv_nsec;
-#endif
-}
-
-static u32
-random32 (void)
-{
-  seed ^= seed << 13;
-  seed ^= seed >> 7;
-  seed ^= seed << 17;
-  return (u32) (seed >> 32);
-}
 
 /* Flow i: a pod of this node, its port, a service; port 53 behind it. `generation` makes other flows of the same number. */
 static void

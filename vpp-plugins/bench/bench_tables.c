@@ -1,16 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tables alone: clocks of a session lookup at random, one at a time, and the time to attach to a full region. */
 #include "../test/tables.h"
-
-static u64
-clocks (void)
-{
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc ();
-#else
-  return fp_now_ns ();
-#endif
-}
+#include "bench.h"
 
 static void
 measure (u32 sessions, int attach)
