@@ -27,10 +27,8 @@ collection happen.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
 import ssl
 import tempfile
 import urllib.error
@@ -42,6 +40,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster import parts, pki, process
 from tests.cluster.paths import run_directory
+from tests.cluster.ports import free_ports
 from tests.cluster.progress import ClusterError, run, wait_for
 
 if TYPE_CHECKING:
@@ -313,15 +312,6 @@ class ControlPlane:
             return f"/readyz: {error.code}: {error.read(2000).decode(errors='replace')}"
         except OSError as error:
             return f"/readyz: {error}"
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports on loopback that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def sweep() -> None:

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.paths import REPOSITORY
+from tests.cluster.ports import free_port
 from tests.contract.engine_lab import Namespace
 from tests.contract.engine_process import EmbeddedEngine, embedded_engine
 from tests.control import agent_access as make
@@ -107,12 +108,6 @@ async def apply_dataplane(api: ApiAccess, **spec: Any) -> None:
         "spec": spec,
     }
     await api.apply(DATAPLANE, body, field_manager="operator")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def new_agent(

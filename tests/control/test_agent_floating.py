@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.paths import REPOSITORY
+from tests.cluster.ports import free_port
 from tests.contract.engine_lab import Namespace
 from tests.contract.engine_process import EmbeddedEngine, embedded_engine
 from tests.control import agent_access as make
 from tests.control.agent_access import until
 from tests.control.operator_lab import Wire
-from tests.control.test_agent import RecordingNetwork, free_port, held, merge
+from tests.control.test_agent import RecordingNetwork, held, merge
 
 from vpp_operator.agent.app import Agent
 from vpp_operator.agent.lease import LeaseTimes
