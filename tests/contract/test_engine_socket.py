@@ -19,9 +19,9 @@ from tests.contract.engine_process import EmbeddedEngine
 from tests.contract.engine_services import V4, Service, difference, settings
 
 from vpp_operator.dataplane.embedded import EmbeddedDataplane
-from vpp_operator.dataplane.embedded.wire import HEADER, MAX_BYTES, REPLY, Header, MessageType
 from vpp_operator.dataplane.protocol import Batch, DataplaneError, DataplaneUnavailableError
 from vpp_operator.dataplane.records import Protocol, ServiceRecord, Table
+from vpp_operator.dataplane.wire import HEADER, MAX_BYTES, REPLY, Header, MessageType
 
 EPROTO, EINVAL = -71, -22
 

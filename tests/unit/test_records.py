@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpp_operator.dataplane.embedded import wire
+from vpp_operator.dataplane import wire
 from vpp_operator.dataplane.records import (
     DSCP_INNER,
     KEY_SIZE,

@@ -1,4 +1,4 @@
-"""Messages of the embedded engine's control socket (``vpp-plugins/fastpath/wire.h``).
+"""Messages that every engine takes (``vpp-plugins/fastpath/wire.h``), however they reach it.
 
 A message is a 32-byte header and a payload, little-endian. Requests are answered in the order in which
 they were sent, so that several may be on their way at once.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from vpp_operator.dataplane.embedded.wire import WireError
 from vpp_operator.dataplane.protocol import EngineInfo, EngineStats, PathStats, TableStats
+from vpp_operator.dataplane.wire import WireError
 
 __all__ = ["decode_info", "decode_stats"]
 

@@ -1,7 +1,7 @@
-"""The embedded engine as a :class:`vpp_operator.dataplane.protocol.Dataplane`.
+"""A dataplane that is asked by messages (:mod:`vpp_operator.dataplane.wire`), whatever carries them.
 
-One connection at a time; whoever uses the adapter calls :meth:`EmbeddedDataplane.connect` again after a
-DataplaneUnavailableError. Bulk changes travel as several messages at once, at most 4,096 records each.
+Here is what all engines have in common: the order of a batch, paging, what failed, what an answer means.
+How a message gets there and its answer back is the :class:`Transport` of an engine's adapter.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import errno
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from typing import Protocol
 
-from vpp_operator.dataplane.embedded import wire
-from vpp_operator.dataplane.embedded.model import decode_info, decode_stats
-from vpp_operator.dataplane.embedded.wire import HEADER, REPLY, Header, MessageType, WireError
+from vpp_operator.dataplane import wire
+from vpp_operator.dataplane.model import decode_info, decode_stats
 from vpp_operator.dataplane.protocol import (
     Batch,
     DataplaneError,
@@ -30,26 +29,56 @@ from vpp_operator.dataplane.protocol import (
     TunnelCounters,
 )
 from vpp_operator.dataplane.records import KEY_SIZE, Table
+from vpp_operator.dataplane.wire import REPLY, Header, MessageType, WireError
 
-__all__ = ["EmbeddedDataplane"]
+__all__ = ["CALL_TIMEOUT", "Answer", "MessageDataplane", "Transport", "errno_text", "unavailable"]
 
-CONNECT_TIMEOUT = 2.0
 CALL_TIMEOUT = 10.0
 IN_FLIGHT = 8
 """Bulk messages on their way at once: enough that the engine never waits for the next one."""
 
+Answer = tuple[Header, bytes]
 
-_Answer = tuple[Header, bytes]
+
+def errno_text(code: int) -> str:
+    """Return name and meaning of a negative errno."""
+    return f"{errno.errorcode.get(-code, code)} ({os.strerror(-code)})"
 
 
-@dataclass(slots=True)
-class _Connection:
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    pending: dict[int, asyncio.Future[_Answer]] = field(default_factory=dict)
-    task: asyncio.Task[None] | None = None
-    error: str = ""
-    """Why the connection is over; empty while it is alive."""
+def unavailable(place: str, reason: str) -> DataplaneUnavailableError:
+    """Return the error of a connection that is over."""
+    return DataplaneUnavailableError(
+        f"the engine at {place} is not available: {reason}; what is programmed stays. "
+        "Connect again; if that fails, look at the engine pod's log on this node"
+    )
+
+
+class Transport(Protocol):
+    """One connection at a time to an engine. Its answers come in any order, each to its own request."""
+
+    @property
+    def place(self) -> str:
+        """Where the engine is, for people."""
+        ...
+
+    async def connect(self) -> None:
+        """Connect, unless there is a connection that is alive. Raises DataplaneError with the remedy."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+    async def send(self, context: int, request: bytes) -> asyncio.Future[Answer]:
+        """Send a request; wait only for room to send it. Raises DataplaneUnavailableError.
+
+        The future fails with DataplaneError as soon as the connection is over.
+        """
+        ...
+
+    def fail(self, reason: str) -> None:
+        """End the connection: every request that waits fails with ``reason``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +99,7 @@ class _Call:
     """A step on its way."""
 
     step: _Step
-    connection: _Connection
-    answer: asyncio.Future[_Answer]
+    answer: asyncio.Future[Answer]
 
 
 def _steps(batch: Batch) -> list[_Step]:
@@ -97,53 +125,29 @@ def _steps(batch: Batch) -> list[_Step]:
     ]
 
 
-def _errno_text(code: int) -> str:
-    return f"{errno.errorcode.get(-code, code)} ({os.strerror(-code)})"
+class MessageDataplane:
+    """Dataplane over a transport. Bulk changes travel as several messages at once.
 
-
-class EmbeddedDataplane:
-    """Dataplane over the control socket of vpp-embedded.
+    Whoever uses it calls :meth:`connect` again after a DataplaneUnavailableError.
 
     Args:
-        socket_path: the engine's ``--socket``.
+        transport: how messages reach the engine.
         call_timeout: seconds that the engine has for one message; longer silence ends the connection.
     """
 
-    def __init__(self, socket_path: Path, call_timeout: float = CALL_TIMEOUT) -> None:
-        self._path = socket_path
+    def __init__(self, transport: Transport, call_timeout: float = CALL_TIMEOUT) -> None:
+        self._transport = transport
         self._timeout = call_timeout
-        self._connection: _Connection | None = None
         self._context = 0
 
     async def connect(self) -> EngineInfo:
         """Connect (again) and read the engine's identity; keeps a connection that is alive."""
-        if self._connection is None or self._connection.error:
-            await self.close()
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    reader, writer = await asyncio.open_unix_connection(self._path)
-            except (OSError, TimeoutError) as error:
-                raise DataplaneUnavailableError(
-                    f"no engine answers at {self._path} ({error or 'timed out'}): "
-                    "is the engine's pod on this node running, and its socket's directory mounted here?"
-                ) from error
-            connection = _Connection(reader, writer)
-            connection.task = asyncio.create_task(self._read_answers(connection))
-            self._connection = connection
+        await self._transport.connect()
         return await self.info()
 
     async def close(self) -> None:
         """Let go of the connection; nothing programmed changes."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        self._fail(connection, "closed by this process")
-        if connection.task is not None:
-            connection.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await connection.task
-        with contextlib.suppress(OSError):
-            await connection.writer.wait_closed()
+        await self._transport.close()
 
     async def info(self) -> EngineInfo:
         """Read identity, capacities and interfaces."""
@@ -226,7 +230,7 @@ class EmbeddedDataplane:
             failed = wire.decode_failures(header, payload, len(records))
         return [Failure(table, records[index][: KEY_SIZE[table]], code) for index, code in failed]
 
-    async def _pages(self, step: _Step) -> AsyncIterator[_Answer]:
+    async def _pages(self, step: _Step) -> AsyncIterator[Answer]:
         """Ask again with the cursor of each answer until the last one."""
         while True:
             header, payload = await self._call(step)
@@ -235,81 +239,44 @@ class EmbeddedDataplane:
                 return
             step = replace(step, cursor=header.cursor)
 
-    async def _call(self, step: _Step) -> _Answer:
+    async def _call(self, step: _Step) -> Answer:
         return await self._finish(await self._send(step))
 
     async def _send(self, step: _Step) -> _Call:
-        connection = self._connection
-        if connection is None or connection.error:
-            raise self._unavailable(connection.error if connection else "not connected")
         self._context = (self._context + 1) & 0xFFFFFFFF
         request = wire.encode(
             step.message, self._context, table=step.table, records=step.records, cursor=step.cursor
         )
-        call = _Call(step, connection, asyncio.get_running_loop().create_future())
-        connection.pending[self._context] = call.answer
         try:
-            connection.writer.write(request)
             async with asyncio.timeout(self._timeout):
-                await connection.writer.drain()
-        except (OSError, TimeoutError) as error:
-            self._fail(connection, str(error) or f"the engine took nothing for {self._timeout:g} s")
-            raise self._unavailable(connection.error) from error
-        return call
+                return _Call(step, await self._transport.send(self._context, request))
+        except TimeoutError as error:
+            raise self._silent(f"the engine took nothing for {self._timeout:g} s") from error
 
-    async def _finish(self, call: _Call) -> _Answer:
+    async def _finish(self, call: _Call) -> Answer:
         try:
             async with asyncio.timeout(self._timeout):
                 header, payload = await call.answer
         except TimeoutError as error:
             # A late answer could be taken for another's: the connection ends here.
-            self._fail(call.connection, f"no answer to {call.step} for {self._timeout:g} s")
-            raise self._unavailable(call.connection.error) from error
+            raise self._silent(f"no answer to {call.step} for {self._timeout:g} s") from error
         if header.type != call.step.message | REPLY:
             raise self._unusable(f"{call.step} was answered by type {header.type:#x}")
         if header.retval:
             raise DataplaneError(
-                f"the engine refused {call.step}: {_errno_text(header.retval)}; "
+                f"the engine refused {call.step}: {errno_text(header.retval)}; "
                 "engine and agent of different releases? Bring both to the same one"
             )
         return header, payload
 
-    async def _read_answers(self, connection: _Connection) -> None:
-        try:
-            while True:
-                header = Header.unpack(await connection.reader.readexactly(HEADER.size))
-                payload = await connection.reader.readexactly(header.length - HEADER.size)
-                future = connection.pending.pop(header.context, None)
-                if future is not None and not future.done():
-                    future.set_result((header, payload))
-        except asyncio.IncompleteReadError:
-            self._fail(connection, "the engine closed the connection")
-        except (OSError, WireError) as error:
-            self._fail(connection, str(error))
-
-    def _fail(self, connection: _Connection, reason: str) -> None:
-        """End a connection: every call that waits gets the reason."""
-        if connection.error:
-            return
-        connection.error = reason
-        connection.writer.close()
-        pending, connection.pending = connection.pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(self._unavailable(reason))
-                future.exception()  # retrieved: whoever waited may be gone
-
-    def _unavailable(self, reason: str) -> DataplaneUnavailableError:
-        return DataplaneUnavailableError(
-            f"the engine at {self._path} is not available: {reason}; what is programmed stays. "
-            "Connect again; if that fails, look at the engine pod's log on this node"
-        )
+    def _silent(self, reason: str) -> DataplaneUnavailableError:
+        self._transport.fail(reason)
+        return unavailable(self._transport.place, reason)
 
     def _unusable(self, reason: str) -> DataplaneError:
-        if self._connection is not None:
-            self._fail(self._connection, reason)
+        self._transport.fail(reason)
         return DataplaneError(
-            f"the engine at {self._path} sent what cannot be understood: {reason}; "
+            f"the engine at {self._transport.place} sent what cannot be understood: {reason}; "
             "engine and agent of different releases? Bring both to the same one"
         )
 

@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from vpp_operator.dataplane.embedded.wire import Header, WireError, decode_counters, decode_paths
 from vpp_operator.dataplane.protocol import PathCondition, PathState, TunnelCounters
+from vpp_operator.dataplane.wire import Header, WireError, decode_counters, decode_paths
 
 COUNTERS = struct.Struct("<QIIQQQQQ")
 PATH = struct.Struct("<QB7x16sBBBxIQ")
