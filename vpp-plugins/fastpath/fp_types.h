@@ -25,7 +25,7 @@ typedef int64_t i64;
 
 #define FP_CACHE_LINE	 64
 #define FP_ALIGNED	 __attribute__ ((aligned (FP_CACHE_LINE)))
-#define FP_ALWAYS_INLINE static inline __attribute__ ((always_inline, unused))
+#define FP_ALWAYS_INLINE static inline __attribute__ ((__always_inline__, __unused__))
 #define FP_INLINE	 static inline __attribute__ ((unused))
 #define FP_LIKELY(x)	 __builtin_expect (!!(x), 1)
 #define FP_UNLIKELY(x)	 __builtin_expect (!!(x), 0)
