@@ -295,19 +295,6 @@ serve (outlet_t *o, fp_packet_t *packets, uint32_t n, bool tunnels)
 
 /* ---- out of a tunnel ---- */
 
-/* Whether an inner packet is worth the look for GTP-U to an address of this node. */
-static inline bool
-may_be_nested (const fp_packet_t *packet)
-{
-  const uint8_t *h = packet->l3;
-  const uint16_t port = fp_net16 (FP_GTPU_PORT);
-
-  if (h[0] >> 4 == 4)
-    return h[9] == FP_PROTO_UDP
-	   && (h[0] != 0x45 || packet->contiguous < 28 || fp_load16 (h + 22) == port || fp_load16 (h + 6) & fp_net16 (0x3fff));
-  return h[6] == FP_PROTO_UDP ? packet->contiguous < 48 || fp_load16 (h + 42) == port : h[6] != FP_PROTO_TCP;
-}
-
 /* Carries out what the kernel said and moves the inner packets to the front. Returns their number. */
 static uint32_t
 decapsulate (outlet_t *o, fp_packet_t *packets, uint32_t n, fp_packet_t *inner)
@@ -333,7 +320,7 @@ decapsulate (outlet_t *o, fp_packet_t *packets, uint32_t n, fp_packet_t *inner)
 	    put_aside (o->frames, &packets[i]);
 	    break;
 	  }
-	if (verdicts[i].way == FP_WAY_GTPU && may_be_nested (&packets[i]) && w->vector->ours (&w->fp, &packets[i], 1, &nested))
+	if (verdicts[i].way == FP_WAY_GTPU && fp_gtpu_may_be_nested (&packets[i]) && w->vector->ours (&w->fp, &packets[i], 1, &nested))
 	  {
 	    /* It would come back by the host's forwarding and be taken out again, as another tunnel's. */
 	    fp_count_drop (&w->fp, FP_DROP_GTPU_NESTED);

@@ -58,7 +58,10 @@
   _ (GTPU_SEGMENTED, gtpuSegmented, "large packets that go on as several")                                                     \
   _ (GTPU_CSUM_DERIVED, gtpuChecksumsDerived, "outer UDP checksums over IPv6 derived from the inner one")                      \
   _ (GTPU_CSUM_SUMMED, gtpuChecksumsSummed, "outer UDP checksums over IPv6 summed over the packet")                            \
-  _ (GTPU_EVENTS_LOST, gtpuEventsLost, "Error Indications received too fast to look up their tunnels")
+  _ (GTPU_EVENTS_LOST, gtpuEventsLost, "Error Indications received too fast to look up their tunnels")                         \
+  _ (GTPU_BYPASSED, gtpuBypassed, "outer packets taken before local delivery and UDP (gtpuBypass)")                            \
+  _ (GTPU_INNER_INPUT_SKIPPED, gtpuInnerInputSkipped, "inner packets sent on without the input node (skipInnerIpInput)")       \
+  _ (GTPU_OUTER_LOOKUP_SKIPPED, gtpuOuterLookupSkipped, "outer packets sent by their peer's adjacency (skipOuterLookup)")
 
 #define FP_FOREACH_DROP(_)                                                                                                      \
   _ (TRUNCATED, truncated, "packet shorter than its headers say")                                                               \

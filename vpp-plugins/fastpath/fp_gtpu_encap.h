@@ -32,6 +32,19 @@ fp_gtpu_limit (const fp_packet_t *p, u64 shape)
   return mtu && mtu < limit ? mtu : limit;
 }
 
+/* The same, exactly: where the host knows the links of the peers, p->mtu is the smallest of them all. */
+FP_INLINE u32
+fp_gtpu_exact_limit (const fp_region_t *r, const fp_packet_t *p, const fp_gtpu_encap_t *e, u64 shape)
+{
+  u32 limit = fp_gtpu_limit (p, shape), link, mtu = fp_encap_mtu (shape);
+  if (!r->gtpu_link_mtu)
+    return limit;
+  link = atomic_load_explicit (&r->gtpu_link_mtu[e->peer], memory_order_relaxed);
+  if (!link)
+    return limit;
+  return mtu && mtu < link ? mtu : link;
+}
+
 /* ---- writing the outer headers ---- */
 
 /* Outer headers in front of *p, whose first `total` bytes go into the tunnel; `hash` of its flow; sum: over these bytes if the outer
@@ -69,6 +82,7 @@ fp_gtpu_put_outer (const fp_region_t *r, fp_packet_t *p, const fp_gtpu_encap_t *
   p->gso_size = 0;
   p->flags |= FP_PACKET_IP_VALID;
   p->vrf = fp_gtpu_endpoint_at (r, e->endpoint)->vrf;
+  p->peer = e->peer;
 }
 
 /* An IP packet of `total` bytes that fits, whose checksums are complete. 0: the outer checksum needs bytes that are not contiguous. */
@@ -186,7 +200,7 @@ fp_gtpu_tx_slow (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_tx_tal
       return;
     }
   shape = atomic_load_explicit (&e->shape, memory_order_relaxed);
-  limit = fp_gtpu_limit (p, shape);
+  limit = fp_gtpu_exact_limit (w->region, p, e, shape);
   added = fp_gtpu_overhead (e->family == 6, e->psc);
   most = limit > added ? limit - added : 0;
   if (p->l3[six ? 7 : 8] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL))
@@ -428,7 +442,7 @@ FP_INLINE enum fp_drop
 fp_gtpu_put_frame (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_tx_tally_t *tally, const fp_gtpu_encap_t *e)
 {
   u64 shape = atomic_load_explicit (&e->shape, memory_order_relaxed);
-  u32 added = fp_gtpu_overhead (e->family == 6, e->psc), total = p->length, limit = fp_gtpu_limit (p, shape), hash;
+  u32 added = fp_gtpu_overhead (e->family == 6, e->psc), total = p->length, limit = fp_gtpu_exact_limit (w->region, p, e, shape), hash;
   fp_tunnel_counters_t *c = fp_tunnel_counters (w, e->tunnel);
 
   if (p->contiguous < 14)

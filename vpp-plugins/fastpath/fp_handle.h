@@ -88,6 +88,7 @@ struct fp_region
   struct fp_control *control;
   struct fp_gtpu_tables *gtpu; /* fp_tunnel_types.h */
   struct fp_gtpu_path *gtpu_paths; /* by peer slot (fp_gtpu_path.h), or NULL: not kept */
+  _Atomic u16 *gtpu_link_mtu; /* by peer slot: of the link that its packets leave by, 0: unknown; NULL: one link for all (fp_packet_t.mtu) */
   u32 *crc_table;
   /* mapping */
   u8 *base;

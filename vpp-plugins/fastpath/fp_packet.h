@@ -68,6 +68,7 @@ typedef struct
   u16 vlan;	/* of an Ethernet frame out of or into a tunnel */
   u16 fragment_size; /* with FP_SEGMENT: the largest packet that may come of it; 0: any */
   u64 cookie;	/* the host's own */
+  u32 peer;	/* encapsulated: slot of the peer it goes to, for a host that keeps a path for each */
 } fp_packet_t;
 
 typedef struct

@@ -38,6 +38,7 @@ enum fp_gtpu_switch
   FP_GTPU_SKIP_INNER_IP_INPUT = 4,
   FP_GTPU_BYPASS = 8,
   FP_GTPU_SKIP_OUTER_LOOKUP = 16,
+  FP_GTPU_BYPASS_FIB = 32, /* with FP_GTPU_BYPASS: by the local address's FIB entry, not by a feature of the interfaces */
   FP_GTPU_LOOP_SHIFT = 8, /* bits 8..15: packets handled side by side: 1, 2 or 4 */
 };
 
