@@ -175,20 +175,14 @@ fp_tunnel_match (const void *ctx, int live, u32 ref, const void *key)
   return FP_LIKELY (ref >> 1 < t->capacity) && fp_load64 (&((const fp_tunnel_t *) t->records)[ref >> 1].teid) == fp_load64 (key);
 }
 
-/* Slot that a lookup of the hash will probably read, its key not compared, or FP_NONE; from the hash's first bucket or its second one. */
+/* Slot that a lookup of the hash will probably read, or FP_NONE. */
 FP_ALWAYS_INLINE u32
-fp_table_guess (const fp_control_table_t *t, u64 hash, int second)
+fp_tunnel_guess (const fp_control_table_t *t, u64 hash)
 {
-  u32 bucket = second ? fp_index_second (&t->index, hash) : fp_index_first (&t->index, hash);
-  u64 word = fp_bucket_candidate (&t->index.buckets[bucket], fp_scan_live (hash));
-  return word && FP_LIKELY (fp_word_slot (word) < t->capacity) ? fp_word_slot (word) : FP_NONE;
-}
-
-/* The second bucket, when the first has nothing: one entry in about twenty lies there at the load that the tables are made for. */
-FP_ALWAYS_INLINE void
-fp_table_prefetch_second (const fp_control_table_t *t, u64 hash)
-{
-  FP_PREFETCH (&t->index.buckets[fp_index_second (&t->index, hash)]);
+  u64 word = fp_bucket_candidate (&t->index.buckets[fp_index_first (&t->index, hash)], fp_scan_live (hash));
+  if (!word)
+    word = fp_bucket_candidate (&t->index.buckets[fp_index_second (&t->index, hash)], fp_scan_live (hash));
+  return word && fp_word_slot (word) < t->capacity ? fp_word_slot (word) : FP_NONE;
 }
 
 /* teid: host order. 0 for one of the declared range, which needs none. */
@@ -198,91 +192,24 @@ fp_tunnel_hash (const fp_region_t *r, const fp_gtpu_endpoint_t *e, u32 teid)
   return teid - e->teid_base < e->teid_count ? 0 : fp_hash_tunnel (&r->hash, e->slot, teid);
 }
 
-/* Where one lookup stands between its stages (fp_tunnel_begin, _look, _look_again, _at_teid). */
-typedef struct
-{
-  union
-  {
-    const _Atomic u32 *word; /* of the declared range's array */
-    u64 hash;
-  };
-  u32 teid; /* host order */
-  u32 endpoint;
-  u32 slot; /* that probably has it, or FP_NONE */
-  u8 ranged;
-} fp_tunnel_seek_t;
-
-/* First stage: the array's word, or the first bucket, on its way. */
 FP_ALWAYS_INLINE void
-fp_tunnel_begin (const fp_region_t *r, const fp_gtpu_endpoint_t *e, u32 teid, fp_tunnel_seek_t *k, int prefetch)
+fp_tunnel_prefetch_index (const fp_region_t *r, const fp_gtpu_endpoint_t *e, u32 teid, u64 hash)
 {
   u32 at = teid - e->teid_base;
-  k->teid = teid;
-  k->endpoint = e->slot;
-  k->ranged = at < e->teid_count;
-  if (FP_LIKELY (k->ranged))
-    {
-      k->word = &e->by_teid[at];
-      if (prefetch)
-	FP_PREFETCH (k->word);
-    }
+  if (at < e->teid_count)
+    FP_PREFETCH (&e->by_teid[at]);
   else
-    {
-      const fp_index_t *x = &r->controlled[FP_CONTROLLED_TUNNEL].index;
-      k->hash = fp_hash_tunnel (&r->hash, e->slot, teid);
-      if (prefetch)
-	FP_PREFETCH (&x->buckets[fp_index_first (x, k->hash)]);
-    }
-}
-
-/* The tunnel and its counters of this worker. */
-FP_ALWAYS_INLINE void
-fp_tunnel_prefetch (const fp_worker_t *w, u32 slot)
-{
-  FP_PREFETCH ((const fp_tunnel_t *) w->region->controlled[FP_CONTROLLED_TUNNEL].records + slot);
-  __builtin_prefetch (&w->region->gtpu->counters[w->worker][slot], 1, 3);
-}
-
-/* Second stage. 0: look again, in the second bucket. */
-FP_ALWAYS_INLINE int
-fp_tunnel_look (const fp_worker_t *w, fp_tunnel_seek_t *k, int prefetch)
-{
-  const fp_control_table_t *t = &w->region->controlled[FP_CONTROLLED_TUNNEL];
-  if (FP_LIKELY (k->ranged))
-    k->slot = atomic_load_explicit (k->word, memory_order_acquire) - 1;
-  else
-    k->slot = fp_table_guess (t, k->hash, 0);
-  if (FP_LIKELY (k->slot != FP_NONE))
-    {
-      if (prefetch)
-	fp_tunnel_prefetch (w, k->slot);
-      return 1;
-    }
-  if (k->ranged)
-    return 1;
-  if (prefetch)
-    fp_table_prefetch_second (t, k->hash);
-  return 0;
+    fp_index_prefetch (&r->controlled[FP_CONTROLLED_TUNNEL].index, hash);
 }
 
 FP_ALWAYS_INLINE void
-fp_tunnel_look_again (const fp_worker_t *w, fp_tunnel_seek_t *k, int prefetch)
+fp_tunnel_prefetch_record (const fp_region_t *r, const fp_gtpu_endpoint_t *e, u32 teid, u64 hash)
 {
-  k->slot = fp_table_guess (&w->region->controlled[FP_CONTROLLED_TUNNEL], k->hash, 1);
-  if (prefetch && k->slot != FP_NONE)
-    fp_tunnel_prefetch (w, k->slot);
-}
-
-/* Last stage: the slot if the guess was right, or FP_NONE: fp_tunnel_lookup knows. A slot found in an earlier stage of the same vector is as
- * good as one found now: it was live then, and is not used again before the caller's quiescent point. */
-FP_ALWAYS_INLINE u32
-fp_tunnel_settle (const fp_region_t *r, const fp_tunnel_seek_t *k)
-{
-  const fp_tunnel_t *t;
-  if (FP_UNLIKELY (k->slot >= r->controlled[FP_CONTROLLED_TUNNEL].capacity))
-    return FP_NONE;
-  t = (const fp_tunnel_t *) r->controlled[FP_CONTROLLED_TUNNEL].records + k->slot;
-  return FP_LIKELY (t->teid == k->teid && t->endpoint == k->endpoint) ? k->slot : FP_NONE;
+  u32 at = teid - e->teid_base;
+  u32 slot = at < e->teid_count ? atomic_load_explicit (&e->by_teid[at], memory_order_relaxed) - 1 :
+				  fp_tunnel_guess (&r->controlled[FP_CONTROLLED_TUNNEL], hash);
+  if (FP_LIKELY (slot != FP_NONE))
+    FP_PREFETCH (fp_tunnel_at (r, slot));
 }
 
 /* Slot of the tunnel, or FP_NONE. */
@@ -342,15 +269,6 @@ typedef struct
   u32 guess; /* slot that probably has it, or FP_NONE */
 } fp_ue_key_t;
 
-/* Of one VRF and family, the same for all its addresses: for as long as the caller may keep the snapshot it comes from. */
-typedef struct
-{
-  const fp_ue_group_t *group; /* NULL: no prefixes */
-  u64 mix; /* the hash's two halves behind the longest length's tail */
-  u32 crc;
-  u32 vrf;
-} fp_ue_scope_t;
-
 /* What an entry is compared with: the start of fp_ue_t. */
 typedef struct
 {
@@ -398,49 +316,23 @@ fp_ue_nth (const fp_ue_key_t *k, u32 n)
   return (fp_ue_match_key_t){ { k->address[0] & g->mask[n][0], k->address[1] & g->mask[n][1] }, g->tail[n] };
 }
 
-FP_INLINE void
-fp_ue_scope (const fp_region_t *r, u32 vrf, u8 family, fp_ue_scope_t *scope)
+FP_ALWAYS_INLINE void
+fp_ue_hash_words (const fp_region_t *r, u32 vrf, u8 family, u64 high, u64 low, fp_ue_key_t *k)
 {
   const fp_gtpu_snapshot_t *s = fp_gtpu_snapshot (r);
   const fp_ue_group_t *g = s->group, *end = g + s->groups;
-  while (g < end && (g->vrf != vrf || g->family != family))
-    g++;
-  *scope = (fp_ue_scope_t){ .vrf = vrf };
-  if (g == end)
-    return;
-  scope->group = g;
-  scope->mix = (r->hash.mix[1] ^ g->tail[0]) * r->hash.mix[0];
-  scope->mix ^= scope->mix >> 32;
-  scope->crc = fp_crc32c_words (&r->hash, r->hash.crc, &g->tail[0], 1);
-}
-
-/* As fp_hash_ue of the longest length; six is a constant. */
-FP_ALWAYS_INLINE void
-fp_ue_hash_in (const fp_region_t *r, const fp_ue_scope_t *scope, int six, u64 high, u64 low, fp_ue_key_t *k)
-{
-  const fp_ue_group_t *g = scope->group;
   k->address[0] = high;
   k->address[1] = low;
   k->hash = 0;
   k->guess = FP_NONE;
-  k->group = g;
-  if (FP_UNLIKELY (!g))
+  while (g < end && (g->vrf != vrf || g->family != family))
+    g++;
+  k->group = g < end ? g : NULL;
+  if (g == end)
     return;
-  u64 words[2] = { high & g->mask[0][0], low & g->mask[0][1] }, m = scope->mix;
-  for (int i = 0; i < 1 + six; i++)
-    {
-      m = (m ^ words[i]) * r->hash.mix[0];
-      m ^= m >> 32;
-    }
-  k->hash = m << 32 | fp_crc32c_words (&r->hash, scope->crc, words, 1 + (u32) six);
-}
-
-FP_ALWAYS_INLINE void
-fp_ue_hash_words (const fp_region_t *r, u32 vrf, u8 family, u64 high, u64 low, fp_ue_key_t *k)
-{
-  fp_ue_scope_t scope;
-  fp_ue_scope (r, vrf, family, &scope);
-  fp_ue_hash_in (r, &scope, family == 6, high, low, k);
+  fp_ue_match_key_t m = { { high & g->mask[0][0], low & g->mask[0][1] }, g->tail[0] };
+  u64 words[3] = { m.tail, m.address[0], m.address[1] };
+  k->hash = fp_hash_words (&r->hash, words, family == 6 ? 3 : 2);
 }
 
 /* address: 4 or 16 bytes; six is a constant. */
@@ -463,31 +355,15 @@ fp_ue_hash_vlan (const fp_region_t *r, u32 vrf, u16 vlan, fp_ue_key_t *k)
 FP_ALWAYS_INLINE void
 fp_ue_prefetch_index (const fp_region_t *r, const fp_ue_key_t *k)
 {
-  const fp_index_t *x = &r->controlled[FP_CONTROLLED_UE].index;
-  FP_PREFETCH (&x->buckets[fp_index_first (x, k->hash)]);
-}
-
-/* `second`: of the two buckets that the address may be in. 0: nothing there (from the first: the second is on its way). */
-FP_ALWAYS_INLINE int
-fp_ue_prefetch_slot (const fp_region_t *r, fp_ue_key_t *k, int second)
-{
-  const fp_control_table_t *t = &r->controlled[FP_CONTROLLED_UE];
-  k->guess = FP_LIKELY (k->group != NULL) ? fp_table_guess (t, k->hash, second) : FP_NONE;
-  if (FP_LIKELY (k->guess != FP_NONE))
-    {
-      FP_PREFETCH (fp_ue_at (r, k->guess));
-      return 1;
-    }
-  if (!second)
-    fp_table_prefetch_second (t, k->hash);
-  return 0;
+  fp_index_prefetch (&r->controlled[FP_CONTROLLED_UE].index, k->hash);
 }
 
 FP_ALWAYS_INLINE void
 fp_ue_prefetch_record (const fp_region_t *r, fp_ue_key_t *k)
 {
-  if (!fp_ue_prefetch_slot (r, k, 0))
-    fp_ue_prefetch_slot (r, k, 1);
+  k->guess = k->group ? fp_tunnel_guess (&r->controlled[FP_CONTROLLED_UE], k->hash) : FP_NONE;
+  if (FP_LIKELY (k->guess != FP_NONE))
+    FP_PREFETCH (fp_ue_at (r, k->guess));
 }
 
 /* A stage later: the encapsulation record. */
