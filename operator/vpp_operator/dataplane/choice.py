@@ -1,0 +1,77 @@
+"""Which engine runs on this node, and why: the file ``engine`` of the run directory.
+
+The engine's pod writes it before the engine starts; the agent reads it whenever it connects. Its first line
+is ``vpp`` or ``embedded``, so that a shell reads it, too; lines ``key=value`` follow.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = [
+    "EMBEDDED",
+    "FILE_NAME",
+    "VPP",
+    "EngineChoice",
+    "choice_text",
+    "parse_choice",
+    "read_choice",
+    "write_choice",
+]
+
+FILE_NAME: Final = "engine"
+VPP: Final = "vpp"
+EMBEDDED: Final = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """The engine of a node."""
+
+    engine: str
+    """What was started: vpp or embedded."""
+    wanted: str = "auto"
+    """What had been asked for: auto, vpp or embedded."""
+    reason: str = ""
+    """Why it is not VPP although VPP was asked for or could have been taken."""
+    notes: tuple[str, ...] = ()
+    """What the engine does without on this node, and what that costs."""
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def choice_text(choice: EngineChoice) -> str:
+    """Return the file's text."""
+    pairs = [("wanted", choice.wanted), ("reason", choice.reason), *(("note", n) for n in choice.notes)]
+    return "".join([f"{choice.engine}\n", *(f"{key}={_line(value)}\n" for key, value in pairs if value)])
+
+
+def parse_choice(text: str) -> EngineChoice | None:
+    """Return what the file's text says; None: it names no engine that there is."""
+    engine, *lines = text.splitlines() or [""]
+    if engine not in (VPP, EMBEDDED):
+        return None
+    pairs = [(key, value) for key, _, value in (line.partition("=") for line in lines)]
+    last = dict(pairs)
+    notes = tuple(value for key, value in pairs if key == "note")
+    return EngineChoice(engine, last.get("wanted", "auto"), last.get("reason", ""), notes)
+
+
+def read_choice(run_dir: Path) -> EngineChoice | None:
+    """Return the node's engine; None: no pod has chosen one yet, or the file cannot be read."""
+    try:
+        return parse_choice((run_dir / FILE_NAME).read_text(errors="replace"))
+    except OSError:
+        return None
+
+
+def write_choice(run_dir: Path, choice: EngineChoice) -> None:
+    """Write the file, whole or not at all. Raises OSError."""
+    part = run_dir / f"{FILE_NAME}.new"
+    part.write_text(choice_text(choice))
+    os.replace(part, run_dir / FILE_NAME)  # noqa: PTH105 - atomic on one file system
