@@ -75,6 +75,8 @@ def test_only_the_listed_plugins_are_loaded() -> None:
         *(f"plugin {name}_plugin.so {{ enable }}" for name in ("af_packet", "khost", "klb", "kgtpu")),
     ]
     assert "khost" not in rendered(plugins=("af_packet",)), "its section would be unknown without it"
+    without = sections(render_startup(StartupConf(RUN, None)))
+    assert "khost" not in without and "plugin khost_plugin.so { enable }" in without["plugins"]
 
 
 def test_the_region_its_links_and_capacities() -> None:

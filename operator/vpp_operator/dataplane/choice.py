@@ -14,6 +14,7 @@ from typing import Final
 __all__ = [
     "EMBEDDED",
     "FILE_NAME",
+    "TUNING_FILE",
     "VPP",
     "EngineChoice",
     "choice_text",
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 FILE_NAME: Final = "engine"
+TUNING_FILE: Final = "tuning.json"
+"""What the node's tuning asks of the engine; the agent writes it for the engine's next pod."""
 VPP: Final = "vpp"
 EMBEDDED: Final = "embedded"
 

@@ -21,6 +21,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vpp_operator.node import hostsettings, neighbours
+from vpp_operator.node.choose import look, prepare, read_request
 from vpp_operator.node.gtpu import accept, listener_findings
 from vpp_operator.node.hostsettings import format_ports
 from vpp_operator.node.ruleset import FAMILY, TABLE
@@ -42,6 +43,7 @@ _POLICY = {
     "ANTREA-": "Antrea",
 }
 _LISTENING = {"tcp": "0A", "udp": "07"}
+_CAPACITIES = ("sessions", "services", "frontends", "endpoints", "tunnels")
 
 
 def _run(*command: str) -> str | None:
@@ -319,22 +321,41 @@ def check(spec: NodeSpec | None = None) -> list[Finding]:
     return findings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print findings as JSON lines and leave them for the agent; always exits 0, since a finding is a
-    condition."""
+def _main_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vpp-operator preflight", description=main.__doc__)
     parser.add_argument("--result", type=Path, default=RESULT, help="file to write (%(default)s)")
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--engine",
+        choices=["auto", "vpp", "embedded"],
+        help="engine to choose where the node's tuning does not say; without it none is chosen",
+    )
+    parser.add_argument("--brings-vpp", action="store_true", help="the engine's image has VPP in it")
+    parser.add_argument("--hugepages", default="", help="huge pages that the pod requests, as in 2Mi:256")
+    for name in _CAPACITIES:
+        parser.add_argument(f"--{name}", type=int, help="default where the node's tuning does not say")
+    parser.add_argument("--workers", type=int, help="default where the node's tuning does not say")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print findings as JSON lines and leave them for the agent; choose the engine and write what VPP starts
+    with. Always exits 0, since a finding is a condition."""
+    options = _main_options(argv)
+    run_dir = options.result.parent
     found = [asdict(finding) for finding in check()]
     for finding in found:
         print(json.dumps(finding))
     try:
-        options.result.parent.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
         temporary = options.result.with_suffix(".new")
         temporary.write_text(
             json.dumps({"node": os.environ.get("NODE_NAME", ""), "findings": found}, indent=1)
         )
         temporary.replace(options.result)
-    except OSError as exc:
-        print(f"{options.result}: {exc}", file=sys.stderr)
+        if options.engine is not None:
+            defaults = {name: getattr(options, name) for name in ("workers", *_CAPACITIES)}
+            asked = read_request(run_dir, options.engine, options.brings_vpp, options.hugepages, defaults)
+            print(json.dumps(asdict(prepare(asked, look(), run_dir))))
+    except (OSError, ValueError) as exc:
+        print(f"{run_dir}: {exc}", file=sys.stderr)
     return 0

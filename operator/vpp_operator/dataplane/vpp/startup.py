@@ -48,8 +48,9 @@ class StartupConf:
     """
 
     directory: Path
-    region: Path
-    """File of the tables and sessions, which a restarted engine goes on with."""
+    region: Path | None
+    """File of the tables and sessions, which a restarted engine goes on with; None: the plugins are loaded
+    and have nothing to do."""
     workers: int = 1
     """Threads that only forward packets; 0: the main thread forwards."""
     main_core: int | None = None
@@ -128,8 +129,8 @@ def _plugins(conf: StartupConf) -> Iterable[str]:
         yield f"plugin {_word('plugins', name)}_plugin.so {{ enable }}"
 
 
-def _khost(conf: StartupConf) -> Iterable[str]:
-    yield f"region {_word('region', conf.region)}"
+def _khost(conf: StartupConf, region: Path) -> Iterable[str]:
+    yield f"region {_word('region', region)}"
     for name in conf.interfaces:
         yield f"interface {_word('interfaces', name)}"
     if conf.ethernet_interface is not None:
@@ -177,8 +178,8 @@ def render_startup(conf: StartupConf) -> str:
         _section("cpu", _cpu(conf)),
         _section("plugins", _plugins(conf)),
     ]
-    if "khost" in conf.plugins:
-        sections.append(_section("khost", _khost(conf)))
+    if "khost" in conf.plugins and conf.region is not None:
+        sections.append(_section("khost", _khost(conf, conf.region)))
     return "".join([*sections, *(f"{line}\n" for line in conf.extra)])
 
 
