@@ -17,7 +17,7 @@ import structlog
 from vpp_operator.agent.app import Agent
 from vpp_operator.agent.checks import PreflightChecks
 from vpp_operator.agent.settings import SettingsError, parse_settings
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.chosen import ChosenDataplane
 from vpp_operator.kube import Access, AccessError
 from vpp_operator.node.network import NodeNetwork
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     agent = Agent(
         settings,
         access,
-        EmbeddedDataplane(settings.socket),
+        ChosenDataplane(settings.run_dir, settings.engine, settings.socket, settings.vpp_socket),
         network,
         PreflightChecks(beside_other_proxy=settings.proxy_name is not None) if settings.steering else None,
     )

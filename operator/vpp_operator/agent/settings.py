@@ -41,6 +41,7 @@ class Settings:
 
     node_name: str
     socket: Path = RUN_DIR / "embedded.sock"
+    vpp_socket: Path = RUN_DIR / "vpp" / "api.sock"
     run_dir: Path = RUN_DIR
     state_dir: Path = STATE_DIR
     health: Bind = Bind("127.0.0.1", 9470)
@@ -117,6 +118,9 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ)
     parser.add_argument(
         "--socket", type=Path, default=RUN_DIR / "embedded.sock", help="control socket of the embedded engine"
     )
+    parser.add_argument(
+        "--vpp-socket", type=Path, default=RUN_DIR / "vpp" / "api.sock", help="binary API socket of VPP"
+    )
     parser.add_argument("--run-dir", type=Path, default=RUN_DIR, help="kept until the next boot")
     parser.add_argument("--state-dir", type=Path, default=STATE_DIR, help="kept over a boot")
     parser.add_argument("--health-bind", default="127.0.0.1:9470", help="/healthz and /readyz")
@@ -137,6 +141,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ)
         return Settings(
             node_name=options.node_name,
             socket=options.socket,
+            vpp_socket=options.vpp_socket,
             run_dir=options.run_dir,
             state_dir=options.state_dir,
             health=parse_bind(options.health_bind, "--health-bind"),

@@ -17,6 +17,7 @@ __all__ = [
     "Batch",
     "Dataplane",
     "DataplaneError",
+    "DataplaneIncompatibleError",
     "DataplaneUnavailableError",
     "EngineInfo",
     "EngineStats",
@@ -35,6 +36,10 @@ class DataplaneError(Exception):
 
 class DataplaneUnavailableError(DataplaneError):
     """The engine cannot be reached or stopped answering. What it had programmed stays in its region."""
+
+
+class DataplaneIncompatibleError(DataplaneError):
+    """The engine is there and speaks another language: a plugin is missing, or its release is another one."""
 
 
 @dataclass(frozen=True, slots=True)
