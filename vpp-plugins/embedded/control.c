@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "log.h"
-#include "message.h"
-#include "signalling.h"
+#include "host/message.h"
+#include "host/signalling.h"
 #include "fastpath/fp_control.h"
 
 #define RETIRING_MS 20 /* freed slots wait for the workers */
@@ -33,8 +33,8 @@ typedef struct
   bool dirty;	/* changed tables since its last commit */
   bool closing; /* after this answer: its stream has lost its message boundaries */
   uint32_t in_used, out_sent;
-  emb_request_t request;
-  emb_reply_t reply;
+  host_request_t request;
+  host_reply_t reply;
   uint8_t *in;
 } client_t;
 
@@ -76,7 +76,7 @@ client_close (emb_engine_t *e, client_t *c)
   free (c->reply.bytes);
   /* What it changed is published as it stands, rather than kept back for ever. */
   if (c->dirty)
-    fp_control_commit (e->region);
+    fp_control_commit (e->host.region);
   *c = (client_t){ .fd = -1 };
 }
 
@@ -101,7 +101,7 @@ client_accept (client_t *clients, int listen_fd)
       free (c->reply.bytes);
       *c = (client_t){ .fd = -1 };
     }
-  EMB_LOG (EMB_WARNING, "control connection refused: too many", emb_json_u64 (&j, "most", EMB_MAX_CLIENTS));
+  EMB_LOG (EMB_WARNING, "control connection refused: too many", host_json_u64 (&j, "most", EMB_MAX_CLIENTS));
   close (fd);
   return true;
 }
@@ -119,17 +119,17 @@ client_read (client_t *c)
       if (c->in_used >= sizeof (header))
 	{
 	  memcpy (&header, c->in, sizeof (header));
-	  want = emb_message_length (&header);
+	  want = host_message_length (&header);
 	  if (want == 0)
 	    {
-	      emb_message_refuse (&header, -EPROTO, &c->reply);
+	      host_message_refuse (&header, -EPROTO, &c->reply);
 	      c->closing = true;
 	      c->state = ANSWERING;
 	      return true;
 	    }
 	  if (c->in_used == want)
 	    {
-	      c->state = emb_message_start (&c->request, c->in, &c->reply) ? ANSWERING : WORKING;
+	      c->state = host_message_start (&c->request, c->in, &c->reply) ? ANSWERING : WORKING;
 	      return true;
 	    }
 	}
@@ -170,7 +170,7 @@ client_serve (emb_engine_t *e, client_t *c, short events)
 
   if (c->state == READING && events)
     alive = client_read (c);
-  if (alive && c->state == WORKING && emb_message_step (e, &c->request, &c->reply, &c->dirty))
+  if (alive && c->state == WORKING && host_message_step (&e->host, &c->request, &c->reply, &c->dirty))
     c->state = ANSWERING;
   if (alive && c->state == ANSWERING)
     alive = client_answer (c);
@@ -190,9 +190,9 @@ static int
 serve_once (emb_engine_t *e, client_t *clients, int listen_fd, int signal_fd)
 {
   struct pollfd fds[3 + EMB_MAX_CLIENTS];
-  int timeout = emb_signalling_run (e);
+  int timeout = host_signalling_run (&e->host);
 
-  if (fp_control_poll (e->region) && timeout > RETIRING_MS)
+  if (fp_control_poll (e->host.region) && timeout > RETIRING_MS)
     timeout = RETIRING_MS;
   fds[0] = (struct pollfd){ .fd = signal_fd, .events = POLLIN };
   fds[1] = (struct pollfd){ .fd = e->links.fd, .events = POLLIN };
@@ -213,7 +213,7 @@ serve_once (emb_engine_t *e, client_t *clients, int listen_fd, int signal_fd)
       struct signalfd_siginfo info;
       if (read (signal_fd, &info, sizeof (info)) == sizeof (info))
 	{
-	  EMB_LOG (EMB_INFO, "stopping on a signal", emb_json_u64 (&j, "signal", info.ssi_signo));
+	  EMB_LOG (EMB_INFO, "stopping on a signal", host_json_u64 (&j, "signal", info.ssi_signo));
 	  return 0;
 	}
     }

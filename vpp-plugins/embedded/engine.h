@@ -6,20 +6,18 @@
 #include "link.h"
 #include "options.h"
 #include "worker.h"
-#include "fastpath/fp_region.h"
-
-typedef struct emb_signalling emb_signalling_t; /* signalling.h */
+#include "host/host.h"
 
 typedef struct
 {
+  host_t host; /* first: it is the engine to the shared code */
   emb_options_t options;
-  fp_capacity_t capacity;
-  fp_region_t *region;
-  fp_region_report_t report;
   emb_links_t links;
   const emb_vector_t *vector;
   emb_worker_t *workers; /* options.workers of them */
-  emb_signalling_t *signalling;
 } emb_engine_t;
+
+/* What only this host does of the shared code's needs (functions.c). */
+extern const host_functions_t emb_host_functions;
 
 #endif /* EMB_ENGINE_H */

@@ -66,8 +66,8 @@ set_state (emb_link_t *link, uint64_t state)
     return false;
   atomic_store (&link->state, state);
   EMB_LOG (EMB_INFO, state ? "interface is up" : "interface is down or absent, waiting for it",
-	   emb_json_str (&j, "interface", link->name), emb_json_i64 (&j, "ifindex", emb_link_ifindex (state)),
-	   emb_json_u64 (&j, "mtu", emb_link_mtu (state)));
+	   host_json_str (&j, "interface", link->name), host_json_i64 (&j, "ifindex", emb_link_ifindex (state)),
+	   host_json_u64 (&j, "mtu", emb_link_mtu (state)));
   return true;
 }
 

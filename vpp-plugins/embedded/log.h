@@ -3,7 +3,7 @@
 #ifndef EMB_LOG_H
 #define EMB_LOG_H
 
-#include "json.h"
+#include "host/json.h"
 
 typedef enum
 {
@@ -12,15 +12,15 @@ typedef enum
   EMB_ERROR,
 } emb_level_t;
 
-void emb_log_start (emb_json_t *j, char *buffer, size_t size, emb_level_t level, const char *event);
-void emb_log_write (emb_json_t *j);
+void emb_log_start (host_json_t *j, char *buffer, size_t size, emb_level_t level, const char *event);
+void emb_log_write (host_json_t *j);
 
-/* EMB_LOG (EMB_INFO, "text", emb_json_str (&j, "key", value), ...): `j` is the line being written. */
+/* EMB_LOG (EMB_INFO, "text", host_json_str (&j, "key", value), ...): `j` is the line being written. */
 #define EMB_LOG(level, event, ...)                                                                                     \
   do                                                                                                                   \
     {                                                                                                                  \
       char emb_line_[2048];                                                                                            \
-      emb_json_t j;                                                                                                    \
+      host_json_t j;                                                                                                    \
       emb_log_start (&j, emb_line_, sizeof (emb_line_) - 2, level, event);                                             \
       (void) (__VA_ARGS__, 0);                                                                                         \
       emb_log_write (&j);                                                                                              \

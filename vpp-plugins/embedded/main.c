@@ -15,15 +15,15 @@
 #include "log.h"
 #include "options.h"
 #include "privileges.h"
-#include "signalling.h"
+#include "host/signalling.h"
 
 #define LOCK_TRIES 100 /* of 100 ms: an engine that is being replaced needs a moment to go */
 
 static int
 fail (const char *what, const char *detail, int rv, const char *remedy)
 {
-  EMB_LOG (EMB_ERROR, what, emb_json_str (&j, "at", detail), emb_json_str (&j, "error", strerror (-rv)),
-	   emb_json_str (&j, "remedy", remedy));
+  EMB_LOG (EMB_ERROR, what, host_json_str (&j, "at", detail), host_json_str (&j, "error", strerror (-rv)),
+	   host_json_str (&j, "remedy", remedy));
   return 1;
 }
 
@@ -46,9 +46,7 @@ open_region (emb_engine_t *e)
 {
   const struct timespec pause = { .tv_nsec = 100000000 };
   const emb_options_t *o = &e->options;
-  int rv;
-
-  e->capacity = (fp_capacity_t){
+  const fp_capacity_t capacity = {
     .sessions4 = o->sessions,
     .sessions6 = o->sessions,
     .fragments = o->fragments,
@@ -62,21 +60,24 @@ open_region (emb_engine_t *e)
     .tunnels = o->tunnels,
     .ues = o->ues,
   };
+  int rv;
+
+  e->host.workers = o->workers;
   for (int tries = 0;; tries++)
     {
-      rv = fp_region_open (e->region, o->region, &e->capacity, o->workers, &e->report);
+      rv = fp_region_open (e->host.region, o->region, &capacity, o->workers, &e->host.report);
       if (rv != -EBUSY || tries == LOCK_TRIES)
 	break;
       if (tries == 0)
-	EMB_LOG (EMB_WARNING, "another engine holds the region, waiting", emb_json_str (&j, "region", o->region));
+	EMB_LOG (EMB_WARNING, "another engine holds the region, waiting", host_json_str (&j, "region", o->region));
       nanosleep (&pause, NULL);
     }
   if (rv == 0)
-    EMB_LOG (EMB_INFO, e->report.attached ? "attached to the region" : "made a new region",
-	     emb_json_str (&j, "region", o->region), emb_json_u64 (&j, "bytes", e->region->size),
-	     emb_json_u64 (&j, "keptSessions", e->report.sessions), emb_json_str (&j, "reason", e->report.reason),
-	     emb_json_bool (&j, "closedCleanly", e->report.was_clean), emb_json_u64 (&j, "ns", e->report.ns),
-	     emb_json_hex (&j, "creationId", e->report.creation_id));
+    EMB_LOG (EMB_INFO, e->host.report.attached ? "attached to the region" : "made a new region",
+	     host_json_str (&j, "region", o->region), host_json_u64 (&j, "bytes", e->host.region->size),
+	     host_json_u64 (&j, "keptSessions", e->host.report.sessions), host_json_str (&j, "reason", e->host.report.reason),
+	     host_json_bool (&j, "closedCleanly", e->host.report.was_clean), host_json_u64 (&j, "ns", e->host.report.ns),
+	     host_json_hex (&j, "creationId", e->host.report.creation_id));
   return rv;
 }
 
@@ -96,7 +97,8 @@ start_workers (emb_engine_t *e)
       w->options = &e->options;
       w->vector = e->vector;
       w->links = &e->links;
-      rv = emb_worker_prepare (w, e->region, seed);
+      rv = emb_worker_prepare (w, e->host.region, seed);
+      e->host.gtpu[i] = w->gtpu;
     }
   for (uint32_t i = 0; i < e->options.workers && rv == 0; i++)
     rv = emb_worker_start (&e->workers[i]);
@@ -118,7 +120,7 @@ run (emb_engine_t *e)
     return fail ("privileges cannot be given up", step, rv, "run it as root or give it the capability NET_RAW");
   rv = open_region (e);
   if (rv)
-    return fail ("the region cannot be opened", o->region, rv, e->report.message);
+    return fail ("the region cannot be opened", o->region, rv, e->host.report.message);
   listen_fd = emb_control_listen (o->socket);
   if (listen_fd < 0)
     return fail ("the control socket cannot be made", o->socket, listen_fd,
@@ -130,50 +132,50 @@ run (emb_engine_t *e)
   if (rv)
     return fail ("system calls cannot be limited", "seccomp", rv, "see that the kernel has seccomp filters");
   e->vector = emb_vector_choose ();
-  e->signalling = emb_signalling_open (e);
-  rv = e->signalling ? start_workers (e) : -ENOMEM;
+  e->host.signalling = host_signalling_open (&e->host);
+  rv = e->host.signalling ? start_workers (e) : -ENOMEM;
   if (rv)
     fail ("packet threads cannot be started", "", rv, "lower --workers, or raise the limits of threads and memory");
   else
     {
       /* Packets flow already: a restart's gap does not wait for the kernel to copy pages. */
-      uint64_t huge = fp_region_collapse (e->region);
+      uint64_t huge = fp_region_collapse (e->host.region);
 
-      EMB_LOG (EMB_INFO, "ready", emb_json_str (&j, "version", EMB_VERSION), emb_json_str (&j, "socket", o->socket),
-	       emb_json_u64 (&j, "workers", o->workers), emb_json_str (&j, "instructionSet", e->vector->name),
-	       emb_json_u64 (&j, "hugePageBytes", huge));
+      EMB_LOG (EMB_INFO, "ready", host_json_str (&j, "version", EMB_VERSION), host_json_str (&j, "socket", o->socket),
+	       host_json_u64 (&j, "workers", o->workers), host_json_str (&j, "instructionSet", e->vector->name),
+	       host_json_u64 (&j, "hugePageBytes", huge));
       rv = emb_control_run (e, listen_fd, signal_fd);
     }
   for (uint32_t i = 0; i < o->workers; i++)
     emb_worker_stop (&e->workers[i]);
-  emb_signalling_close (e);
+  host_signalling_close (&e->host);
   unlink (o->socket);
   close (listen_fd);
   emb_links_close (&e->links);
-  fp_region_close (e->region, rv == 0);
-  EMB_LOG (EMB_INFO, "stopped", emb_json_bool (&j, "clean", rv == 0));
+  fp_region_close (e->host.region, rv == 0);
+  EMB_LOG (EMB_INFO, "stopped", host_json_bool (&j, "clean", rv == 0));
   return rv ? 1 : 0;
 }
 
 int
 main (int argc, char **argv)
 {
-  emb_engine_t engine = { .links = { .fd = -1 } };
+  emb_engine_t engine = { .host.functions = &emb_host_functions, .links = { .fd = -1 } };
   int rv = emb_options_parse (&engine.options, argc, argv);
 
   if (rv >= 0)
     return rv;
   if (engine.options.check)
     return emb_check (engine.options.socket);
-  engine.region = calloc (1, sizeof (*engine.region));
+  engine.host.region = calloc (1, sizeof (*engine.host.region));
   engine.workers = aligned_alloc (64, engine.options.workers * sizeof (*engine.workers));
-  if (!engine.region || !engine.workers)
+  if (!engine.host.region || !engine.workers)
     return fail ("out of memory", "start", -ENOMEM, "raise the memory limit");
   memset (engine.workers, 0, engine.options.workers * sizeof (*engine.workers));
   for (uint32_t i = 0; i < engine.options.workers; i++)
     engine.workers[i].wake_fd = -1;
   rv = run (&engine);
   free (engine.workers);
-  free (engine.region);
+  free (engine.host.region);
   return rv;
 }

@@ -234,8 +234,8 @@ read_settings (emb_options_t *o)
   if (!file)
     {
       if (errno != ENOENT)
-	EMB_LOG (EMB_WARNING, "settings cannot be read", emb_json_str (&j, "file", o->settings),
-		 emb_json_str (&j, "error", strerror (errno)));
+	EMB_LOG (EMB_WARNING, "settings cannot be read", host_json_str (&j, "file", o->settings),
+		 host_json_str (&j, "error", strerror (errno)));
       return;
     }
   while (fgets (line, sizeof (line), file))
@@ -246,7 +246,7 @@ read_settings (emb_options_t *o)
       strcpy (copy, line);
       if (parse_setting (o, copy) >= 0)
 	EMB_LOG (EMB_WARNING, "setting left out: it is none, or out of range (see --help)",
-		 emb_json_str (&j, "file", o->settings), emb_json_str (&j, "line", line));
+		 host_json_str (&j, "file", o->settings), host_json_str (&j, "line", line));
     }
   fclose (file);
 }

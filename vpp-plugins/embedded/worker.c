@@ -63,15 +63,15 @@ follow_links (emb_worker_t *w)
 			  (uint16_t) (getpid () * EMB_MAX_INTERFACES + (int) i), &step);
       if (rv)
 	{
-	  EMB_LOG (EMB_ERROR, "interface cannot be opened", emb_json_str (&j, "interface", name),
-		   emb_json_u64 (&j, "worker", w->index), emb_json_str (&j, "step", step),
-		   emb_json_str (&j, "error", strerror (-rv)));
+	  EMB_LOG (EMB_ERROR, "interface cannot be opened", host_json_str (&j, "interface", name),
+		   host_json_u64 (&j, "worker", w->index), host_json_str (&j, "step", step),
+		   host_json_str (&j, "error", strerror (-rv)));
 	  w->port_states[i] = 0; /* tried again after the next wait */
 	  continue;
 	}
       atomic_fetch_or (&w->open_ports, 1ull << i);
-      EMB_LOG (EMB_INFO, "interface opened", emb_json_str (&j, "interface", name),
-	       emb_json_u64 (&j, "worker", w->index), emb_json_u64 (&j, "ringFrames", port->ring_frames));
+      EMB_LOG (EMB_INFO, "interface opened", host_json_str (&j, "interface", name),
+	       host_json_u64 (&j, "worker", w->index), host_json_u64 (&j, "ringFrames", port->ring_frames));
     }
 }
 

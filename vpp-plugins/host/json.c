@@ -6,13 +6,13 @@
 #include <string.h>
 
 void
-emb_json_init (emb_json_t *j, char *buffer, size_t size)
+host_json_init (host_json_t *j, char *buffer, size_t size)
 {
-  *j = (emb_json_t){ .base = buffer, .size = size };
+  *j = (host_json_t){ .base = buffer, .size = size };
 }
 
 static void
-put (emb_json_t *j, const char *text, size_t length)
+put (host_json_t *j, const char *text, size_t length)
 {
   if (j->failed || length > j->size - j->used)
     {
@@ -24,7 +24,7 @@ put (emb_json_t *j, const char *text, size_t length)
 }
 
 static void
-put_string (emb_json_t *j, const char *text)
+put_string (host_json_t *j, const char *text)
 {
   char escape[8];
 
@@ -49,7 +49,7 @@ put_string (emb_json_t *j, const char *text)
 }
 
 static void
-before_value (emb_json_t *j, const char *key)
+before_value (host_json_t *j, const char *key)
 {
   if (j->comma)
     put (j, ",", 1);
@@ -62,7 +62,7 @@ before_value (emb_json_t *j, const char *key)
 }
 
 void
-emb_json_object (emb_json_t *j, const char *key)
+host_json_object (host_json_t *j, const char *key)
 {
   before_value (j, key);
   put (j, "{", 1);
@@ -70,14 +70,14 @@ emb_json_object (emb_json_t *j, const char *key)
 }
 
 void
-emb_json_end_object (emb_json_t *j)
+host_json_end_object (host_json_t *j)
 {
   put (j, "}", 1);
   j->comma = true;
 }
 
 void
-emb_json_array (emb_json_t *j, const char *key)
+host_json_array (host_json_t *j, const char *key)
 {
   before_value (j, key);
   put (j, "[", 1);
@@ -85,50 +85,50 @@ emb_json_array (emb_json_t *j, const char *key)
 }
 
 void
-emb_json_end_array (emb_json_t *j)
+host_json_end_array (host_json_t *j)
 {
   put (j, "]", 1);
   j->comma = true;
 }
 
 void
-emb_json_str (emb_json_t *j, const char *key, const char *value)
+host_json_str (host_json_t *j, const char *key, const char *value)
 {
   before_value (j, key);
   put_string (j, value);
 }
 
 static void
-put_number (emb_json_t *j, const char *key, const char *text, int length)
+put_number (host_json_t *j, const char *key, const char *text, int length)
 {
   before_value (j, key);
   put (j, text, (size_t) length);
 }
 
 void
-emb_json_u64 (emb_json_t *j, const char *key, uint64_t value)
+host_json_u64 (host_json_t *j, const char *key, uint64_t value)
 {
   char text[24];
   put_number (j, key, text, snprintf (text, sizeof (text), "%" PRIu64, value));
 }
 
 void
-emb_json_i64 (emb_json_t *j, const char *key, int64_t value)
+host_json_i64 (host_json_t *j, const char *key, int64_t value)
 {
   char text[24];
   put_number (j, key, text, snprintf (text, sizeof (text), "%" PRId64, value));
 }
 
 void
-emb_json_bool (emb_json_t *j, const char *key, bool value)
+host_json_bool (host_json_t *j, const char *key, bool value)
 {
   put_number (j, key, value ? "true" : "false", value ? 4 : 5);
 }
 
 void
-emb_json_hex (emb_json_t *j, const char *key, uint64_t value)
+host_json_hex (host_json_t *j, const char *key, uint64_t value)
 {
   char text[24];
   snprintf (text, sizeof (text), "%016" PRIx64, value);
-  emb_json_str (j, key, text);
+  host_json_str (j, key, text);
 }

@@ -9,13 +9,13 @@
 #include "fastpath/fp_control.h"
 
 uint32_t
-emb_message_length (const fp_msg_t *header)
+host_message_length (const fp_msg_t *header)
 {
   return header->length >= sizeof (*header) && header->length <= FP_MSG_MAX_BYTES ? header->length : 0;
 }
 
 static void
-start_reply (const fp_msg_t *header, emb_reply_t *reply)
+start_reply (const fp_msg_t *header, host_reply_t *reply)
 {
   fp_msg_t answer = *header;
 
@@ -30,7 +30,7 @@ start_reply (const fp_msg_t *header, emb_reply_t *reply)
 }
 
 static void
-finish_reply (emb_reply_t *reply, uint32_t count, uint16_t record_size, int32_t retval, uint64_t cursor)
+finish_reply (host_reply_t *reply, uint32_t count, uint16_t record_size, int32_t retval, uint64_t cursor)
 {
   fp_msg_t answer;
 
@@ -44,7 +44,7 @@ finish_reply (emb_reply_t *reply, uint32_t count, uint16_t record_size, int32_t 
 }
 
 void
-emb_message_refuse (const fp_msg_t *header, int32_t retval, emb_reply_t *reply)
+host_message_refuse (const fp_msg_t *header, int32_t retval, host_reply_t *reply)
 {
   start_reply (header, reply);
   finish_reply (reply, 0, 0, retval, 0);
@@ -93,7 +93,7 @@ check (const fp_msg_t *h)
 }
 
 bool
-emb_message_start (emb_request_t *q, const uint8_t *bytes, emb_reply_t *reply)
+host_message_start (host_request_t *q, const uint8_t *bytes, host_reply_t *reply)
 {
   int32_t rv;
 
@@ -107,21 +107,38 @@ emb_message_start (emb_request_t *q, const uint8_t *bytes, emb_reply_t *reply)
   return rv != 0;
 }
 
-static bool
-change_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply, bool *dirty)
+/* What the host is to know about: records that are there now, or still. */
+static void
+tell (host_t *host, uint32_t table, const uint8_t *records, uint32_t n, uint32_t size, bool is_delete)
 {
-  int codes[EMB_SLICE];
+  for (uint32_t i = 0; i < n; i++)
+    {
+      fp_wire_t record;
+      if (fp_control_fetch (host->region, table, records + (size_t) i * size, &record) == 0)
+	host->functions->record (host, table, &record, is_delete);
+    }
+}
+
+static bool
+change_records (host_t *host, host_request_t *q, host_reply_t *reply, bool *dirty)
+{
+  int codes[HOST_SLICE];
   const fp_msg_t *h = &q->header;
-  const uint32_t left = h->count - q->done, n = left < EMB_SLICE ? left : EMB_SLICE;
+  const uint32_t left = h->count - q->done, n = left < HOST_SLICE ? left : HOST_SLICE;
   const uint8_t *records = q->payload + (size_t) q->done * h->record_size;
+  const bool told = host->record_tables >> h->table & 1;
 
   if (n)
     {
       *dirty = true;
+      if (told && h->type == FP_MSG_DELETE)
+	tell (host, h->table, records, n, h->record_size, true);
       if (h->type == FP_MSG_UPSERT)
-	fp_control_upsert (e->region, h->table, records, n, codes);
+	fp_control_upsert (host->region, h->table, records, n, codes);
       else
-	fp_control_delete (e->region, h->table, records, n, codes);
+	fp_control_delete (host->region, h->table, records, n, codes);
+      if (told) /* also those whose deletion was refused */
+	tell (host, h->table, records, n, h->record_size, false);
       for (uint32_t i = 0; i < n; i++)
 	if (codes[i])
 	  {
@@ -132,7 +149,7 @@ change_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply, bool *dir
 	  }
       q->done += n;
       if (h->table == FP_TABLE_GTPU_PEER || h->table == FP_TABLE_GTPU_ENDPOINT)
-	emb_signalling_peers_changed (e);
+	host_signalling_peers_changed (host);
     }
   if (q->done < h->count)
     return false;
@@ -144,17 +161,17 @@ _Static_assert (FP_MSG_MAX_RECORDS * sizeof (fp_msg_failure_t) + sizeof (fp_msg_
 _Static_assert (FP_MSG_MAX_RECORDS * sizeof (fp_wire_frontend_t) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES, "records fit");
 
 static bool
-fetch_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+fetch_records (host_t *host, host_request_t *q, host_reply_t *reply)
 {
   const fp_msg_t *h = &q->header;
   const uint16_t record = (uint16_t) fp_wire_size (h->table);
-  const uint32_t left = h->count - q->done, n = left < EMB_SLICE ? left : EMB_SLICE;
+  const uint32_t left = h->count - q->done, n = left < HOST_SLICE ? left : HOST_SLICE;
 
   for (uint32_t i = 0; i < n; i++)
     {
       const uint8_t *key = q->payload + (size_t) (q->done + i) * h->record_size;
       fp_wire_t found;
-      if (fp_control_fetch (e->region, h->table, key, &found) == 0)
+      if (fp_control_fetch (host->region, h->table, key, &found) == 0)
 	{
 	  memcpy (reply->bytes + reply->used, found.bytes, record);
 	  reply->used += record;
@@ -168,12 +185,12 @@ fetch_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
 }
 
 static bool
-dump_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+dump_records (host_t *host, host_request_t *q, host_reply_t *reply)
 {
   const fp_msg_t *h = &q->header;
   const uint16_t entry = (uint16_t) FP_DUMP_ENTRY (h->table);
   uint64_t cursor = h->cursor;
-  const int n = fp_control_dump (e->region, h->table, &cursor, reply->bytes + reply->used, FP_MSG_MAX_RECORDS);
+  const int n = fp_control_dump (host->region, h->table, &cursor, reply->bytes + reply->used, FP_MSG_MAX_RECORDS);
 
   if (n < 0)
     finish_reply (reply, 0, 0, n, 0);
@@ -188,17 +205,17 @@ dump_records (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
 _Static_assert (FP_MSG_MAX_RECORDS * (FP_WIRE_FRONTEND_KEY + 8) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES, "dump fits");
 
 static bool
-read_counters (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+read_counters (host_t *host, host_request_t *q, host_reply_t *reply)
 {
   const fp_msg_t *h = &q->header;
   const uint16_t entry = sizeof (fp_msg_gtpu_counters_t);
-  const uint32_t left = h->count - q->done, n = left < EMB_SLICE ? left : EMB_SLICE;
+  const uint32_t left = h->count - q->done, n = left < HOST_SLICE ? left : HOST_SLICE;
 
   for (uint32_t i = 0; i < n; i++)
     {
       const uint8_t *key = q->payload + (size_t) (q->done + i) * h->record_size;
       fp_msg_gtpu_counters_t counters;
-      if (fp_control_gtpu_counters (e->region, key, &counters) == 0)
+      if (fp_control_gtpu_counters (host->region, key, &counters) == 0)
 	{
 	  memcpy (reply->bytes + reply->used, &counters, entry);
 	  reply->used += entry;
@@ -215,11 +232,11 @@ read_counters (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
 #define LIST_ENTRIES 4096
 
 static bool
-list_counters (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+list_counters (host_t *host, host_request_t *q, host_reply_t *reply)
 {
   const uint16_t entry = sizeof (fp_msg_gtpu_counters_t);
   uint64_t cursor = q->header.cursor;
-  const int n = fp_control_gtpu_counters_dump (e->region, &cursor, (fp_msg_gtpu_counters_t *) (reply->bytes + reply->used),
+  const int n = fp_control_gtpu_counters_dump (host->region, &cursor, (fp_msg_gtpu_counters_t *) (reply->bytes + reply->used),
 					       LIST_ENTRIES);
 
   if (n > 0)
@@ -229,11 +246,11 @@ list_counters (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
 }
 
 static bool
-list_paths (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+list_paths (host_t *host, host_request_t *q, host_reply_t *reply)
 {
   const uint16_t entry = sizeof (fp_msg_gtpu_path_t);
   uint64_t cursor = q->header.cursor;
-  const uint32_t n = emb_signalling_paths (e, &cursor, (fp_msg_gtpu_path_t *) (reply->bytes + reply->used), LIST_ENTRIES);
+  const uint32_t n = host_signalling_paths (host, &cursor, (fp_msg_gtpu_path_t *) (reply->bytes + reply->used), LIST_ENTRIES);
 
   reply->used += n * entry;
   finish_reply (reply, n, entry, 0, cursor);
@@ -245,45 +262,45 @@ _Static_assert (FP_MSG_MAX_RECORDS * sizeof (fp_msg_gtpu_counters_t) + sizeof (f
 _Static_assert (sizeof (fp_msg_t) % 8 == 0, "entries behind the header are aligned");
 
 static void
-describe (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply)
+describe (host_t *host, host_request_t *q, host_reply_t *reply)
 {
-  emb_json_t json;
+  host_json_t json;
 
-  emb_json_init (&json, (char *) reply->bytes + reply->used, FP_MSG_MAX_BYTES - reply->used);
+  host_json_init (&json, (char *) reply->bytes + reply->used, FP_MSG_MAX_BYTES - reply->used);
   if (q->header.type == FP_MSG_INFO)
-    emb_report_info (e, &json);
+    host_report_info (host, &json);
   else
-    emb_report_stats (e, &json);
+    host_report_stats (host, &json);
   reply->used += (uint32_t) json.used;
   finish_reply (reply, 1, 0, json.failed ? -EMSGSIZE : 0, 0);
 }
 
 bool
-emb_message_step (emb_engine_t *e, emb_request_t *q, emb_reply_t *reply, bool *dirty)
+host_message_step (host_t *host, host_request_t *q, host_reply_t *reply, bool *dirty)
 {
   switch (q->header.type)
     {
     case FP_MSG_UPSERT:
     case FP_MSG_DELETE:
-      return change_records (e, q, reply, dirty);
+      return change_records (host, q, reply, dirty);
     case FP_MSG_FETCH:
-      return fetch_records (e, q, reply);
+      return fetch_records (host, q, reply);
     case FP_MSG_DUMP:
-      return dump_records (e, q, reply);
+      return dump_records (host, q, reply);
     case FP_MSG_GTPU_COUNTERS:
-      return q->header.count ? read_counters (e, q, reply) : list_counters (e, q, reply);
+      return q->header.count ? read_counters (host, q, reply) : list_counters (host, q, reply);
     case FP_MSG_GTPU_PATHS:
-      return list_paths (e, q, reply);
+      return list_paths (host, q, reply);
     case FP_MSG_COMMIT:
-      fp_control_commit (e->region);
+      fp_control_commit (host->region);
       *dirty = false;
       finish_reply (reply, 0, 0, 0, 0);
       return true;
     case FP_MSG_FLUSH_SESSIONS:
-      finish_reply (reply, fp_control_flush_sessions (e->region), 0, 0, 0);
+      finish_reply (reply, fp_control_flush_sessions (host->region), 0, 0, 0);
       return true;
     default:
-      describe (e, q, reply);
+      describe (host, q, reply);
       return true;
     }
 }

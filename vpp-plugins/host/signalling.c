@@ -27,7 +27,7 @@ typedef struct
   uint8_t state; /* enum fp_gtpu_path_state */
 } path_t;
 
-struct emb_signalling
+struct host_signalling
 {
   uint64_t due_ns; /* earliest of all paths */
   uint16_t sequence;
@@ -37,51 +37,51 @@ struct emb_signalling
   path_t paths[];
 };
 
-emb_signalling_t *
-emb_signalling_open (emb_engine_t *e)
+host_signalling_t *
+host_signalling_open (host_t *host)
 {
-  emb_signalling_t *s = calloc (1, sizeof (*s) + e->capacity.gtpu_peers * sizeof (path_t));
+  host_signalling_t *s = calloc (1, sizeof (*s) + host->region->capacity.gtpu_peers * sizeof (path_t));
 
-  e->region->gtpu_paths = calloc (e->capacity.gtpu_peers, sizeof (fp_gtpu_path_t));
-  if (!s || !e->region->gtpu_paths)
+  host->region->gtpu_paths = calloc (host->region->capacity.gtpu_peers, sizeof (fp_gtpu_path_t));
+  if (!s || !host->region->gtpu_paths)
     {
       free (s);
       return NULL;
     }
-  s->sequence = (uint16_t) emb_now_ns ();
+  s->sequence = (uint16_t) fp_now_ns ();
   return s;
 }
 
 /* After the workers have ended. */
 void
-emb_signalling_close (emb_engine_t *e)
+host_signalling_close (host_t *host)
 {
-  free (e->signalling);
-  free (e->region->gtpu_paths);
-  e->signalling = NULL;
-  e->region->gtpu_paths = NULL;
+  free (host->signalling);
+  free (host->region->gtpu_paths);
+  host->signalling = NULL;
+  host->region->gtpu_paths = NULL;
 }
 
 void
-emb_signalling_peers_changed (emb_engine_t *e)
+host_signalling_peers_changed (host_t *host)
 {
-  e->signalling->due_ns = 0;
+  host->signalling->due_ns = 0;
 }
 
 static void
-count (emb_engine_t *e, enum fp_counter c)
+count (host_t *host, enum fp_counter c)
 {
-  fp_counter_add (&e->region->counters[FP_MAX_WORKERS].counter[c], 1);
+  fp_counter_add (&host->region->counters[FP_MAX_WORKERS].counter[c], 1);
 }
 
 /* ---- Echo ---- */
 
 /* Another peer than the slot's last one starts anew; an answer that has come in ends the round. */
 static void
-settle (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer)
+settle (host_t *host, uint32_t slot, const fp_gtpu_peer_t *peer)
 {
-  path_t *path = &e->signalling->paths[slot];
-  fp_gtpu_path_t *shared = &e->region->gtpu_paths[slot];
+  path_t *path = &host->signalling->paths[slot];
+  fp_gtpu_path_t *shared = &host->region->gtpu_paths[slot];
   const uint32_t gen = atomic_load_explicit (&peer->gen, memory_order_relaxed);
 
   if (path->gen != gen || path->round_ns == 0)
@@ -105,11 +105,11 @@ settle (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer)
 
 /* False: no room for the packet now. */
 static bool
-send_echo_request (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer, uint16_t sequence, uint64_t now)
+send_echo_request (host_t *host, uint32_t slot, const fp_gtpu_peer_t *peer, uint16_t sequence, uint64_t now)
 {
-  fp_gtpu_path_t *shared = &e->region->gtpu_paths[slot];
-  uint8_t *packet = emb_outbox_room (&e->workers[0].outbox);
-  const fp_gtpu_endpoint_record_t *record = fp_gtpu_endpoint_at (e->region, peer->endpoint);
+  fp_gtpu_path_t *shared = &host->region->gtpu_paths[slot];
+  uint8_t *packet = host->functions->packet_room (host);
+  const fp_gtpu_endpoint_record_t *record = fp_gtpu_endpoint_at (host->region, peer->endpoint);
   fp_gtpu_endpoint_t endpoint = { .family = record->family };
   uint32_t length;
 
@@ -119,29 +119,28 @@ send_echo_request (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer, u
   length = fp_gtpu_echo_request (packet, &endpoint, peer, sequence);
   atomic_store_explicit (&shared->sent_ns, now, memory_order_relaxed);
   atomic_store_explicit (&shared->sent_sequence, sequence | FP_GTPU_PATH_WAITING, memory_order_release);
-  emb_outbox_put (&e->workers[0].outbox, length);
-  emb_worker_signal (&e->workers[0]);
-  count (e, FP_C_GTPU_ECHO_SENT);
+  host->functions->packet_send (host, length);
+  count (host, FP_C_GTPU_ECHO_SENT);
   return true;
 }
 
 static void
-stop_waiting (emb_engine_t *e, uint32_t slot)
+stop_waiting (host_t *host, uint32_t slot)
 {
-  atomic_fetch_and (&e->region->gtpu_paths[slot].sent_sequence, ~FP_GTPU_PATH_WAITING);
+  atomic_fetch_and (&host->region->gtpu_paths[slot].sent_sequence, ~FP_GTPU_PATH_WAITING);
 }
 
 static void
-run_path (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer, uint64_t now)
+run_path (host_t *host, uint32_t slot, const fp_gtpu_peer_t *peer, uint64_t now)
 {
-  path_t *path = &e->signalling->paths[slot];
+  path_t *path = &host->signalling->paths[slot];
   const uint64_t interval = peer->echo_interval_ms * NS_PER_MS;
 
-  settle (e, slot, peer);
+  settle (host, slot, peer);
   if (interval == 0)
     {
       if (path->tries)
-	stop_waiting (e, slot);
+	stop_waiting (host, slot);
       path->state = FP_GTPU_PATH_UNKNOWN;
       path->tries = 0;
       path->due_ns = NEVER;
@@ -153,7 +152,7 @@ run_path (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer, uint64_t n
     return;
   if (path->tries >= peer->n3)
     {
-      stop_waiting (e, slot);
+      stop_waiting (host, slot);
       path->state = FP_GTPU_PATH_DOWN;
       path->tries = 0;
       path->due_ns = path->round_ns + interval;
@@ -161,8 +160,8 @@ run_path (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer, uint64_t n
 	return;
     }
   if (path->tries == 0)
-    path->sequence = e->signalling->sequence++;
-  if (!send_echo_request (e, slot, peer, path->sequence, now))
+    path->sequence = host->signalling->sequence++;
+  if (!send_echo_request (host, slot, peer, path->sequence, now))
     {
       path->due_ns = now + RETRY_NS;
       return;
@@ -173,20 +172,20 @@ run_path (emb_engine_t *e, uint32_t slot, const fp_gtpu_peer_t *peer, uint64_t n
 }
 
 static void
-run_paths (emb_engine_t *e, uint64_t now)
+run_paths (host_t *host, uint64_t now)
 {
-  emb_signalling_t *s = e->signalling;
+  host_signalling_t *s = host->signalling;
 
   if (now < s->due_ns)
     return;
   s->due_ns = NEVER;
-  for (uint32_t slot = 0; slot < e->capacity.gtpu_peers; slot++)
+  for (uint32_t slot = 0; slot < host->region->capacity.gtpu_peers; slot++)
     {
-      const fp_gtpu_peer_t *peer = fp_control_gtpu_peer (e->region, slot);
+      const fp_gtpu_peer_t *peer = fp_control_gtpu_peer (host->region, slot);
 
       if (!peer)
 	continue;
-      run_path (e, slot, peer, now);
+      run_path (host, slot, peer, now);
       if (s->paths[slot].due_ns < s->due_ns)
 	s->due_ns = s->paths[slot].due_ns;
     }
@@ -195,27 +194,27 @@ run_paths (emb_engine_t *e, uint64_t now)
 }
 
 uint32_t
-emb_signalling_paths (emb_engine_t *e, uint64_t *cursor, fp_msg_gtpu_path_t *out, uint32_t max)
+host_signalling_paths (host_t *host, uint64_t *cursor, fp_msg_gtpu_path_t *out, uint32_t max)
 {
   uint32_t n = 0;
   uint64_t slot = *cursor;
 
-  for (; slot < e->capacity.gtpu_peers && n < max; slot++)
+  for (; slot < host->region->capacity.gtpu_peers && n < max; slot++)
     {
-      const fp_gtpu_peer_t *peer = fp_control_gtpu_peer (e->region, (uint32_t) slot);
-      const fp_gtpu_path_t *shared = &e->region->gtpu_paths[slot];
+      const fp_gtpu_peer_t *peer = fp_control_gtpu_peer (host->region, (uint32_t) slot);
+      const fp_gtpu_path_t *shared = &host->region->gtpu_paths[slot];
       const fp_gtpu_endpoint_record_t *endpoint;
       uint32_t restart;
 
       if (!peer)
 	continue;
-      endpoint = fp_gtpu_endpoint_at (e->region, peer->endpoint);
-      settle (e, (uint32_t) slot, peer);
+      endpoint = fp_gtpu_endpoint_at (host->region, peer->endpoint);
+      settle (host, (uint32_t) slot, peer);
       restart = atomic_load (&shared->restart);
       out[n] = (fp_msg_gtpu_path_t){
 	.endpoint = endpoint->id,
 	.family = endpoint->family,
-	.state = e->signalling->paths[slot].state,
+	.state = host->signalling->paths[slot].state,
 	.restart_counter = (uint8_t) restart,
 	.has_restart_counter = (restart & FP_GTPU_PATH_RESTART) != 0,
 	.rtt_us = atomic_load (&shared->rtt_us),
@@ -224,7 +223,7 @@ emb_signalling_paths (emb_engine_t *e, uint64_t *cursor, fp_msg_gtpu_path_t *out
       memcpy (out[n].address, peer->address, sizeof (out[n].address));
       n++;
     }
-  *cursor = slot < e->capacity.gtpu_peers ? slot : 0;
+  *cursor = slot < host->region->capacity.gtpu_peers ? slot : 0;
   return n;
 }
 
@@ -232,50 +231,49 @@ emb_signalling_paths (emb_engine_t *e, uint64_t *cursor, fp_msg_gtpu_path_t *out
 
 /* The tables give a marker out once no worker sends by the tunnel's old record any more: it is the last packet on the old path. */
 static void
-run_end_markers (emb_engine_t *e)
+run_end_markers (host_t *host)
 {
-  emb_signalling_t *s = e->signalling;
+  host_signalling_t *s = host->signalling;
 
   for (;;)
     {
       uint8_t *packet;
 
       if (!s->has_marker)
-	s->has_marker = fp_control_take_end_marker (e->region, &s->marker);
+	s->has_marker = fp_control_take_end_marker (host->region, &s->marker);
       if (!s->has_marker)
 	return;
-      packet = emb_outbox_room (&e->workers[0].outbox);
+      packet = host->functions->packet_room (host);
       if (!packet)
 	return;
-      emb_outbox_put (&e->workers[0].outbox, fp_gtpu_end_marker (packet, &s->marker));
-      emb_worker_signal (&e->workers[0]);
-      count (e, FP_C_GTPU_END_MARKERS_SENT);
+      host->functions->packet_send (host, fp_gtpu_end_marker (packet, &s->marker));
+      count (host, FP_C_GTPU_END_MARKERS_SENT);
       s->has_marker = false;
     }
 }
 
 static void
-run_events (emb_engine_t *e, uint64_t now)
+run_events (host_t *host, uint64_t now)
 {
   fp_gtpu_event_t event;
 
-  for (uint32_t i = 0; i < e->options.workers && now >= e->signalling->event_ns; i++)
-    if (fp_gtpu_take_event (e->workers[i].gtpu, &event))
+  for (uint32_t i = 0; i < host->workers && now >= host->signalling->event_ns; i++)
+    if (fp_gtpu_take_event (host->gtpu[i], &event))
       {
-	fp_tunnel_mark_remote (e->region, event.endpoint, event.peer, event.teid, FP_GTPU_SEEN_ERROR_INDICATION);
-	e->signalling->event_ns = now + EVENT_NS;
+	fp_tunnel_mark_remote (host->region, event.endpoint, event.peer, event.teid, FP_GTPU_SEEN_ERROR_INDICATION);
+	host->signalling->event_ns = now + EVENT_NS;
       }
 }
 
 int
-emb_signalling_run (emb_engine_t *e)
+host_signalling_run (host_t *host)
 {
-  const uint64_t now = emb_now_ns ();
-  const emb_signalling_t *s = e->signalling;
+  const uint64_t now = fp_now_ns ();
+  const host_signalling_t *s = host->signalling;
 
-  run_paths (e, now);
-  run_end_markers (e);
-  run_events (e, now);
+  run_paths (host, now);
+  run_end_markers (host);
+  run_events (host, now);
   if (s->has_marker)
     return GRACE_MS;
   return s->due_ns - now < IDLE_MS * NS_PER_MS ? (int) ((s->due_ns - now) / NS_PER_MS) + 1 : IDLE_MS;
