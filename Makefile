@@ -11,7 +11,7 @@ STEP := $(CLUSTER) step
 FUZZ_RUNS ?= 1000000
 JOBS ?= $(shell nproc)
 
-.PHONY: help venv packages demo demo-down test images crds bench lint fmt native
+.PHONY: help venv packages demo demo-down test images crds bench bench-vpp lint fmt native
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,7 @@ lint: venv ## ruff, mypy, import-linter, drift of the generated definitions
 	@$(STEP) "lint: ruff format" $(VENV)/bin/ruff format --check
 	@$(STEP) "lint: mypy" $(VENV)/bin/mypy
 	@$(STEP) "lint: mypy (test cluster)" $(VENV)/bin/mypy -p tests.cluster
+	@$(STEP) "lint: mypy (benchmark)" $(VENV)/bin/mypy -p bench.vpp
 	@$(STEP) "lint: imports" env PYTHONPATH=operator $(VENV)/bin/lint-imports
 	@$(STEP) "lint: definitions" env PYTHONPATH=operator $(VENV)/bin/python -m vpp_operator.api.crds --check
 	@$(STEP) "lint: definitions in the chart" \
@@ -69,3 +70,6 @@ test: lint native ## everything that runs without VPP; ends with pytest's summar
 
 bench: packages ## clocks per packet of the packet kernels
 	@$(STEP) "bench: kernels" $(MAKE) -C vpp-plugins bench
+
+bench-vpp: venv ## clocks per packet in VPP, beside VPP's own plugins: VPP on PATH or VPP_PREFIX; BENCH_ARGS=--short, --help
+	@$(VENV)/bin/python -m bench.vpp $(BENCH_ARGS)

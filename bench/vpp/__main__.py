@@ -1,0 +1,105 @@
+"""`python -m bench.vpp`: measure, print the tables, write them into the document."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+from bench.vpp import table
+from bench.vpp.engine import BenchError, Setup, find, running
+from bench.vpp.labs import Bench, Lab, every_lab
+from bench.vpp.records import Machine, Results
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / "build" / "vpp-plugins" / "vpp"
+RESULTS = ROOT / "build" / "bench-vpp.json"
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="bench-vpp", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9, help="alternating rounds of each case (9)")
+    parser.add_argument("--short", action="store_true", help="leave the labs out that take minutes")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="labs whose name matches")
+    parser.add_argument("--list", action="store_true", help="list the labs and end")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help=f"where the records go ({RESULTS.name})"
+    )
+    parser.add_argument("--keep", action="store_true", help="add to the records of an earlier run")
+    parser.add_argument(
+        "--render", action="store_true", help="measure nothing: the tables of earlier records"
+    )
+    parser.add_argument("--write", action="store_true", help=f"write the tables into {DOCUMENT.name} too")
+    return parser.parse_args()
+
+
+def machine(bench: Bench) -> Machine:
+    """The processor as Linux names it, its clock as VPP measured it."""
+    info = Path("/proc/cpuinfo").read_text()
+    names = re.findall(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
+    with running(bench.installation, Setup()) as vpp:
+        clock = re.search(r"([\d.]+)\s*GHz|([\d.eE+]+)\s*$", vpp.cli("show cpu"))
+        base = re.search(r"Base frequency:\s*([\d.]+) GHz", vpp.cli("show cpu"))
+        found = base or clock
+        return Machine(
+            names[0] if names else "unknown processor",
+            len(names),
+            float(found[1] or 0) * 1e9 if found else 0.0,
+            vpp.cli("show version").split(" built")[0].strip(),
+            vpp.workers,
+        )
+
+
+def measure(bench: Bench, labs: list[Lab], results: Path) -> None:
+    """Run the labs; the records are written after each, so that what was measured is kept."""
+    for lab in labs:
+        began = time.monotonic()
+        bench.say(f"{lab.name}")
+        try:
+            lab.run(bench)
+        except BenchError as error:
+            bench.leave(lab.name, "whole lab", "-", str(error))
+        bench.say(f"  {time.monotonic() - began:.0f} s")
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text(bench.results.to_json())
+
+
+def main() -> int:
+    """Measure or render as the command line says; the exit code."""
+    options = arguments()
+    labs = [
+        lab for lab in every_lab() if re.search(options.only, lab.name) and not (options.short and lab.long)
+    ]
+    if options.list:
+        print("\n".join(lab.name for lab in labs))
+        return 0
+    earlier = None
+    if (options.keep or options.render) and options.results.exists():
+        earlier = Results.from_json(options.results.read_text())
+    if options.render:
+        if earlier is None:
+            raise BenchError(f"no records in {options.results}: run the benchmark first")
+        results = earlier
+    else:
+        bench = Bench(find(PLUGINS), options.rounds, lambda line: print(line, file=sys.stderr, flush=True))
+        bench.results.machine = machine(bench)
+        measure(bench, labs, options.results)
+        results = bench.results if earlier is None else earlier.merged(bench.results)
+        options.results.write_text(results.to_json())
+    tables = table.render(results)
+    print(tables)
+    if options.write:
+        DOCUMENT.write_text(table.insert(DOCUMENT.read_text(), tables))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BenchError as error:
+        print(f"bench-vpp: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,245 @@
+"""One VPP for a measurement: found, configured, started, spoken to, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.vpp import pages
+
+IN_TREE_PLUGINS = ("lb", "cnat", "gtpu")
+OWN_PLUGINS = ("khost", "klb", "kgtpu")
+START_SECONDS = 30.0
+
+
+class BenchError(Exception):
+    """What stops the benchmark, with the remedy."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A VPP on this machine: its prefix, and where our plugins lie if they were built."""
+
+    prefix: Path
+    own_plugins: Path | None
+
+    @property
+    def program(self) -> Path:
+        """The vpp program."""
+        return self.prefix / "bin" / "vpp"
+
+
+def find(own_plugins: Path) -> Installation:
+    """VPP by VPP_PREFIX or on PATH; BenchError names what is missing."""
+    prefix = os.environ.get("VPP_PREFIX")
+    program = Path(prefix) / "bin" / "vpp" if prefix else None
+    if program is None and (found := shutil.which("vpp")):
+        program = Path(found).resolve()
+    if program is None or not program.exists():
+        where = (
+            f"VPP_PREFIX={prefix} has no bin/vpp" if prefix else "no vpp on PATH and VPP_PREFIX is not set"
+        )
+        raise BenchError(f"no VPP: {where}; install VPP 26.06 or set VPP_PREFIX to its prefix")
+    if os.geteuid() != 0:
+        raise BenchError("VPP needs root here: run as root")
+    built = any(own_plugins.rglob("khost_plugin.so")) if own_plugins.is_dir() else False
+    return Installation(program.parent.parent, own_plugins if built else None)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the VPP of one lab is started. Sizes in bytes; `own` loads khost, klb and kgtpu."""
+
+    own: bool = False
+    heap: int = 4 << 30
+    statistics: int = 512 << 20
+    buffers: int = 32768
+    khost: tuple[str, ...] = ()
+    cnat: tuple[str, ...] = ()
+
+
+def startup_conf(installation: Installation, setup: Setup, directory: Path, processors: int) -> str:
+    """The startup.conf of a VPP with one worker, or with main alone on a machine of one processor.
+
+    Pages are of the default size, so that it starts without reserved ones; `pages` makes them huge later.
+    """
+    plugins = list(IN_TREE_PLUGINS) + (list(OWN_PLUGINS) if setup.own else [])
+    paths = [str(p) for p in installation.prefix.glob("lib/**/vpp_plugins")]
+    if setup.own and installation.own_plugins:
+        paths += sorted({str(p.parent) for p in installation.own_plugins.rglob("khost_plugin.so")})
+    sections = {
+        "unix": ["nodaemon", f"runtime-dir {directory}", f"cli-listen {directory}/cli.sock", "nobanner"],
+        "api-segment": [f"prefix {directory.name}"],
+        "socksvr": [f"socket-name {directory}/api.sock"],
+        "statseg": [f"socket-name {directory}/stats.sock", f"size {setup.statistics}", "page-size default"],
+        "memory": [f"main-heap-size {setup.heap}", "main-heap-page-size default"],
+        "buffers": [f"buffers-per-numa {setup.buffers}", "page-size default"],
+        "cpu": ["main-core 0", "corelist-workers 1"] if processors > 1 else ["main-core 0"],
+        "plugins": [
+            f"path {':'.join(paths)}",
+            "plugin default { disable }",
+            *(f"plugin {name}_plugin.so {{ enable }}" for name in plugins),
+        ],
+    }
+    if setup.cnat:
+        sections["cnat"] = list(setup.cnat)
+    if setup.own:
+        sections["khost"] = list(setup.khost)
+    return "".join(
+        f"{name} {{\n" + "".join(f"  {line}\n" for line in lines) + "}\n" for name, lines in sections.items()
+    )
+
+
+class Vpp:
+    """A running VPP. CLI and API calls raise BenchError with VPP's own words."""
+
+    def __init__(self, process: subprocess.Popen[bytes], api: Any, directory: Path) -> None:
+        self._process = process
+        self._api = api
+        self.directory = directory
+        self.worker_threads: tuple[int, ...] = ()
+
+    @property
+    def workers(self) -> int:
+        """How many there are; without any, main carries the packets."""
+        return len(self.worker_threads)
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Meanwhile no other process may take the workers' processors, so that a preemption is not counted.
+
+        Only for the moment of a measurement: workers poll, and nothing else runs there.
+        """
+        for thread in self.worker_threads:
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
+        try:
+            yield
+        finally:
+            for thread in self.worker_threads:
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+    @property
+    def pid(self) -> int:
+        """Of the VPP process."""
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Whether VPP still runs."""
+        return self._process.poll() is None
+
+    def cli(self, command: str) -> str:
+        """The answer to one CLI command; BenchError where VPP reports a failure."""
+        reply = self.call("cli_inband", cmd=command)
+        return str(reply.reply)
+
+    def script(self, lines: Sequence[str]) -> str:
+        """Many CLI commands at once, from a file; VPP stops at the first that fails.
+
+        `exec` says nothing about failures, so the callers count what they made.
+        """
+        path = self.directory / "script.cli"
+        path.write_text("\n".join(lines) + "\n")
+        return self.cli(f"exec {path}")
+
+    def call(self, message: str, **arguments: Any) -> Any:
+        """One API request; BenchError if its retval is not 0."""
+        if not self.alive():
+            raise BenchError(f"VPP ended with {self._process.returncode}: {self.log_tail()}")
+        reply = getattr(self._api.api, message)(**arguments)
+        if getattr(reply, "retval", 0) != 0:
+            said = str(getattr(reply, "reply", "")).strip()
+            shown = arguments.get("cmd", arguments)
+            raise BenchError(f"VPP refused {message} {shown}: {reply.retval} {said}")
+        return reply
+
+    def enumeration(self, name: str) -> Any:
+        """An enum of VPP's API, e.g. vl_api_address_family_t."""
+        from vpp_papi import VppEnum
+
+        return getattr(VppEnum, name)
+
+    def transport(self) -> Any:
+        """The client of vpp_papi itself, for what must be measured below `call`."""
+        return self._api
+
+    def log_tail(self) -> str:
+        """The end of what VPP wrote to its standard output and error."""
+        return (self.directory / "vpp.log").read_text(errors="replace")[-2000:]
+
+    def collapse_pages(self) -> pages.Collapsed:
+        """Put what VPP has allocated so far onto 2 MiB pages."""
+        return pages.collapse(self.pid)
+
+
+@contextlib.contextmanager
+def running(installation: Installation, setup: Setup) -> Iterator[Vpp]:
+    """A VPP of its own directory and sockets; ended, whatever happens."""
+    directory = Path(tempfile.mkdtemp(prefix="bench-vpp-"))
+    (directory / "startup.conf").write_text(
+        startup_conf(installation, setup, directory, len(os.sched_getaffinity(0)))
+    )
+    log = (directory / "vpp.log").open("wb")
+    libraries = ":".join(str(p) for p in installation.prefix.glob("lib/*-linux-gnu")) or str(
+        installation.prefix / "lib"
+    )
+    process = subprocess.Popen(
+        [str(installation.program), "-c", str(directory / "startup.conf")],
+        stdout=log,
+        stderr=log,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"LD_LIBRARY_PATH": libraries},
+    )
+    api = None
+    try:
+        api = _connect(process, directory)
+        vpp = Vpp(process, api, directory)
+        vpp.worker_threads = worker_threads(vpp.cli("show threads"))
+        yield vpp
+    finally:
+        if api is not None:
+            with contextlib.suppress(Exception):
+                api.disconnect()
+        _end(process)
+        log.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def worker_threads(text: str) -> tuple[int, ...]:
+    """Thread numbers of the workers, from the text of `show threads`. Pure."""
+    found = re.findall(r"^\d+\s+vpp_wk_\d+\s+workers\s+(\d+)", text, re.MULTILINE)
+    return tuple(int(number) for number in found)
+
+
+def _connect(process: subprocess.Popen[bytes], directory: Path) -> Any:
+    try:
+        from vpp_papi import VPPApiClient
+    except ImportError as error:
+        raise BenchError("the Python package vpp_papi is missing: make venv") from error
+    socket = directory / "api.sock"
+    deadline = time.monotonic() + START_SECONDS
+    while not socket.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = (directory / "vpp.log").read_text(errors="replace")[-2000:]
+            raise BenchError(f"VPP did not start: {tail}")
+        time.sleep(0.05)
+    api = VPPApiClient(server_address=str(socket), bootstrapapi=True, read_timeout=600)
+    api.connect("bench-vpp")
+    return api
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,135 @@
+"""VPP's own gtpu plugin: decapsulation by default and in its best configuration, encapsulation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.vpp import packets
+from bench.vpp.engine import BenchError, Vpp
+from bench.vpp.network import Pair, add_stream, address, dotted
+from bench.vpp.records import Rate
+
+USERS = address("100.64.0.0")
+"""Tunnel i belongs to the user at USERS + i."""
+INNER = bytes(20)
+"""Payload of the inner UDP packet: 48 bytes of inner packet make 98 bytes of frame."""
+PLAIN = bytes(22)
+"""Payload of a packet towards a user: a frame of 64 bytes."""
+
+DEFAULT_PATH = (
+    "ip4-input",
+    "ip4-lookup",
+    "ip4-receive",
+    "ip4-udp-lookup",
+    "gtpu4-input",
+    "ip4-input",
+    "ip4-lookup",
+    "ip4-rewrite",
+)
+BEST_PATH = ("ip4-input", "ip4-gtpu-bypass", "gtpu4-input", "ip4-lookup", "ip4-rewrite")
+ENCAP_PATH = ("ip4-input", "ip4-lookup", "ip4-rewrite", "gtpu4-encap", "ip4-load-balance", "ip4-rewrite")
+ETHERNET_PATH = ("l2-input", "l2-output", "gtpu4-encap", "ip4-load-balance", "ip4-rewrite")
+PLUGIN = frozenset({"ip4-gtpu-bypass", "gtpu4-input", "gtpu4-encap"})
+
+
+@dataclass(frozen=True)
+class Programmed:
+    """Tunnels made: number of the first interface gtpu_tunnelN, and how fast."""
+
+    first: int
+    count: int
+    rate: Rate
+
+
+def interfaces(vpp: Vpp) -> int:
+    """How many tunnel interfaces there are."""
+    return sum(1 for i in vpp.call("sw_interface_dump") if str(i.interface_name).startswith("gtpu_tunnel"))
+
+
+def add_tunnels(vpp: Vpp, local: str, peer: str, count: int, decap_next: str) -> Programmed:
+    """Tunnels of TEID 1..count by CLI script, the fastest way that the plugin offers."""
+    first = interfaces(vpp)
+    began = time.monotonic()
+    vpp.script(
+        [
+            f"create gtpu tunnel src {local} dst {peer} teid {teid} tteid {teid} decap-next {decap_next}"
+            for teid in range(1, count + 1)
+        ]
+    )
+    seconds = time.monotonic() - began
+    made = interfaces(vpp) - first
+    if made != count:
+        raise BenchError(f"in-tree gtpu made {made} of {count} tunnels")
+    return Programmed(first, count, Rate("programming", "in-tree gtpu, CLI script", count, seconds))
+
+
+def enable_ip(vpp: Vpp, tunnels: Programmed, like: str) -> None:
+    """IP on the tunnel interfaces (decap-next ip4 drops without it), and up."""
+    names = [f"gtpu_tunnel{tunnels.first + i}" for i in range(tunnels.count)]
+    vpp.script([f"set interface unnumbered {name} use {like}" for name in names])
+    vpp.script([f"set interface state {name} up" for name in names])
+
+
+def route_users(vpp: Vpp, tunnels: Programmed, users: int) -> None:
+    """A host route to each user through its tunnel."""
+    vpp.script(
+        [
+            f"ip route add {dotted(users + i)}/32 via gtpu_tunnel{tunnels.first + i}"
+            for i in range(tunnels.count)
+        ]
+    )
+
+
+def order(count: int, at_random: bool, length: int) -> Iterator[int]:
+    """Tunnel numbers of a stream of at least `length` packets, every tunnel equally often."""
+    one = packets.shuffled(count) if at_random else range(count)
+    for _ in range(-(-length // count)):
+        yield from one
+
+
+def add_decap_stream(
+    vpp: Vpp, name: str, to: Pair, tunnel_address: str, peer: str, destination: int, numbers: Iterator[int]
+) -> int:
+    """G-PDUs from the peer's tunnels, each with a packet of the tunnel's user to `destination`."""
+    outer = (address(peer), address(tunnel_address))
+    return add_stream(
+        vpp,
+        name,
+        to.inside,
+        to.inside_mac,
+        (
+            packets.gtpu(*outer, i + 1, packets.udp(USERS + i, destination, 1000, 2000, INNER))
+            for i in numbers
+        ),
+    )
+
+
+def add_encap_stream(
+    vpp: Vpp, name: str, to: Pair, source: int, numbers: Iterator[int], users: int = USERS
+) -> int:
+    """Packets to the users."""
+    return add_stream(
+        vpp,
+        name,
+        to.inside,
+        to.inside_mac,
+        (packets.udp(source, users + i, 2000, 1000, PLAIN) for i in numbers),
+    )
+
+
+def cross_connect(vpp: Vpp, to: Pair, source: int) -> None:
+    """Frames that enter the pair go into one tunnel whole: cross-connected, to the neighbour outside."""
+    made = add_tunnels(vpp, to.local, to.next_hop, 1, "l2")
+    tunnel = f"gtpu_tunnel{made.first}"
+    vpp.cli(f"set interface state {tunnel} up")
+    add_stream(
+        vpp,
+        "ethernet",
+        to.inside,
+        to.inside_mac,
+        (packets.udp(source, USERS, 2000, 1000, PLAIN) for _ in range(256)),
+    )
+    vpp.cli(f"set interface l2 xconnect {to.inside} {tunnel}")
+    vpp.cli(f"set interface l2 xconnect {tunnel} {to.inside}")

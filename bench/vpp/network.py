@@ -1,0 +1,81 @@
+"""Interfaces of a lab: for each path measured an interface packets come from and one they leave by."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.vpp import packets
+from bench.vpp.engine import BenchError, Vpp
+from bench.vpp.runtime import parse_streams
+
+NEIGHBOUR_MAC = "02:fe:00:00:00:02"
+SOURCES = "16.0.0.0/8"
+"""Where the packets of all paths come from; nothing is sent there unless a case says so."""
+
+
+def address(text: str) -> int:
+    """An IPv4 address as a number."""
+    return int(ipaddress.IPv4Address(text))
+
+
+def dotted(number: int) -> str:
+    """A number as an IPv4 address."""
+    return str(ipaddress.IPv4Address(number))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two generator interfaces: packets enter by `inside`, those routed to `next_hop` leave by `outside`."""
+
+    inside: str
+    outside: str
+    inside_mac: bytes
+    outside_mac: bytes
+    inside_index: int
+    outside_index: int
+    local: str
+    """Address of `inside`, /24."""
+    peer: str
+    """A neighbour at `inside`."""
+    next_hop: str
+    """The neighbour at `outside`, whose address is .1 of the same /24."""
+
+
+def pair(vpp: Vpp, number: int) -> Pair:
+    """Make pg(2n) and pg(2n+1), on 10.(2n).0.0/24 and 10.(2n+1).0.0/24, with neighbours."""
+    names = (f"pg{2 * number}", f"pg{2 * number + 1}")
+    for offset, name in enumerate(names):
+        network = f"10.{2 * number + offset}.0"
+        vpp.cli(f"create packet-generator interface {name}")
+        vpp.cli(f"set interface ip address {name} {network}.1/24")
+        vpp.cli(f"set interface state {name} up")
+        vpp.cli(f"ip neighbor {name} {network}.2 {NEIGHBOUR_MAC} static")
+    found = {i.interface_name: i for i in vpp.call("sw_interface_dump")}
+    inside, outside = (found[name] for name in names)
+    return Pair(
+        names[0],
+        names[1],
+        inside.l2_address.packed,
+        outside.l2_address.packed,
+        inside.sw_if_index,
+        outside.sw_if_index,
+        f"10.{2 * number}.0.1",
+        f"10.{2 * number}.0.2",
+        f"10.{2 * number + 1}.0.2",
+    )
+
+
+def add_stream(vpp: Vpp, name: str, interface: str, mac: bytes, ip_packets: Iterable[bytes]) -> int:
+    """A stream that sends these packets as frames into the interface, over and over; their number."""
+    path = vpp.directory / f"{name}.pcap"
+    count = packets.write_pcap(path, (packets.ethernet(mac, packet) for packet in ip_packets))
+    number = interface.removeprefix("pg")
+    vpp.cli(
+        f"packet-generator new {{ name {name} source pg{number} pcap {path} worker 0 interface {interface} }}"
+    )
+    path.unlink()
+    if name not in parse_streams(vpp.cli("show packet-generator")):
+        raise BenchError(f"VPP did not make the stream {name}")
+    return count

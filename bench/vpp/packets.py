@@ -1,0 +1,103 @@
+"""Packets as bytes, and files of them for the packet generator. Pure but for `write_pcap`."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PEER_MAC = bytes.fromhex("02fe00000001")
+GTPU_PORT = 2152
+TCP = 6
+UDP = 17
+SYN = 0x02
+ACK = 0x10
+SYN_ACK = SYN | ACK
+
+_IPV4 = struct.Struct("!BBHHHBBHII")
+_UDP = struct.Struct("!HHHH")
+_TCP = struct.Struct("!HHIIBBHHH")
+_GTPU = struct.Struct("!BBHI")
+_RECORD = struct.Struct("<IIII")
+
+
+def fold(total: int) -> int:
+    """The one's complement of a one's complement sum (RFC 1071)."""
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ipv4(source: int, destination: int, protocol: int, payload: bytes, ttl: int = 64) -> bytes:
+    """An IPv4 packet without options, its checksum right. Addresses as numbers."""
+    length = 20 + len(payload)
+    total = 0x4500 + length + (ttl << 8 | protocol)
+    total += (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF)
+    return (
+        _IPV4.pack(0x45, 0, length, 0, 0, ttl, protocol, fold(total & 0xFFFFFFFF), source, destination)
+        + payload
+    )
+
+
+def _words(data: bytes) -> int:
+    if len(data) & 1:
+        data += b"\0"
+    return sum(struct.unpack(f"!{len(data) // 2}H", data))
+
+
+def udp(source: int, destination: int, source_port: int, destination_port: int, payload: bytes) -> bytes:
+    """An IPv4/UDP packet with a UDP checksum."""
+    length = 8 + len(payload)
+    total = UDP + 2 * length + source_port + destination_port + _words(payload)
+    total += (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF)
+    segment = _UDP.pack(source_port, destination_port, length, fold(total) or 0xFFFF) + payload
+    return ipv4(source, destination, UDP, segment)
+
+
+def tcp(
+    source: int, destination: int, source_port: int, destination_port: int, payload: bytes, flags: int = ACK
+) -> bytes:
+    """An IPv4/TCP segment without options, numbered as in a handshake of which both sides start at 0."""
+    sequence = 0 if flags & SYN else 1
+    acknowledged = 1 if flags & ACK else 0
+    offset_flags = 0x5000 | flags
+    length = 20 + len(payload)
+    total = TCP + length + source_port + destination_port + sequence + acknowledged + offset_flags + 0xFFFF
+    total += (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF)
+    total += _words(payload)
+    segment = _TCP.pack(
+        source_port, destination_port, sequence, acknowledged, 0x50, flags, 0xFFFF, fold(total), 0
+    )
+    return ipv4(source, destination, TCP, segment + payload)
+
+
+def gtpu(source: int, destination: int, teid: int, inner: bytes) -> bytes:
+    """A G-PDU over IPv4 (TS 29.281 5.1) without options and without a UDP checksum."""
+    length = 16 + len(inner)
+    segment = _UDP.pack(GTPU_PORT, GTPU_PORT, length, 0) + _GTPU.pack(0x30, 0xFF, len(inner), teid) + inner
+    return ipv4(source, destination, UDP, segment)
+
+
+def ethernet(mac: bytes, packet: bytes) -> bytes:
+    """An Ethernet frame of an IPv4 packet to `mac`, padded to 60 bytes."""
+    return (mac + PEER_MAC + b"\x08\x00" + packet).ljust(60, b"\0")
+
+
+def shuffled(count: int, seed: int = 1) -> Sequence[int]:
+    """0..count-1 in an order that is the same in every run."""
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def write_pcap(path: Path, frames: Iterable[bytes]) -> int:
+    """Write frames as a capture file of Ethernet; their number."""
+    count = 0
+    with path.open("wb", buffering=1 << 20) as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for frame in frames:
+            file.write(_RECORD.pack(0, 0, len(frame), len(frame)) + frame)
+            count += 1
+    return count

@@ -1,0 +1,105 @@
+"""The tables of a run, in Markdown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bench.vpp.records import Left, Rate, Results, Row, Spread, Step
+
+BEGIN = "<!-- bench-vpp: begin (written by `make bench-vpp`) -->"
+END = "<!-- bench-vpp: end -->"
+
+
+def number(value: float) -> str:
+    """Clocks for people: one digit after the point below 20, none above."""
+    return f"{value:.1f}" if value < 20 else f"{value:.0f}"
+
+
+def cell(value: Spread) -> str:
+    """Median and range of the rounds."""
+    return f"{number(value.median)} ({number(value.low)} to {number(value.high)})"
+
+
+def chain(steps: Iterable[Step]) -> str:
+    """Nodes with their clocks per packet; one that is visited twice says so, the plugin's own are set off."""
+    parts = []
+    for step in steps:
+        times = f" (x{step.visits})" if step.visits > 1 else ""
+        name = f"**{step.node}**" if step.own else step.node
+        parts.append(f"{name}{times} {number(step.clocks.median)}")
+    return ", ".join(parts)
+
+
+def rows_table(rows: Sequence[Row]) -> list[str]:
+    """The rows of one group."""
+    lines = [
+        "| case | load | path | its own nodes | node by node |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        own = cell(row.plugin) if any(step.own for step in row.steps) else "-"
+        name = row.case.replace("|", "\\|")
+        lines.append(f"| {name} | {row.load} | {cell(row.path)} | {own} | {chain(row.steps)} |")
+    others = [row.others for row in rows]
+    rounds = sorted({row.rounds for row in rows})
+    lines += [
+        "",
+        f"{_enumerate(rounds)} rounds each; meanwhile other processes used "
+        f"{_range(others)} of the processors.",
+    ]
+    return lines
+
+
+def rates_table(rates: Sequence[Rate]) -> list[str]:
+    """Programming."""
+    lines = ["| what | records | seconds | records a second |", "|---|---|---|---|"]
+    lines += [
+        f"| {rate.case} | {rate.records:,} | {rate.seconds:.2f} | {rate.per_second:,.0f} |" for rate in rates
+    ]
+    return lines
+
+
+def left_table(left: Sequence[Left]) -> list[str]:
+    """What was not measured."""
+    return [
+        "Not measured:",
+        "",
+        *(f"- {item.group}, {item.case}, {item.load}: {item.reason}" for item in left),
+    ]
+
+
+def render(results: Results) -> str:
+    """All tables of a run."""
+    lines: list[str] = []
+    if machine := results.machine:
+        worker = "one worker beside main" if machine.workers else "no worker, main carries the packets"
+        lines += [
+            f"{machine.processor}, {machine.processors} processors, time stamp counter "
+            f"{machine.clocks_per_second / 1e9:.2f} GHz; {machine.vpp}, {worker}.",
+            "",
+        ]
+    for group in dict.fromkeys(row.group for row in results.rows):
+        lines += [f"#### {group}", "", *rows_table([r for r in results.rows if r.group == group]), ""]
+    if results.rates:
+        lines += ["#### Programming", "", *rates_table(results.rates), ""]
+    if results.left:
+        lines += [*left_table(results.left), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def insert(document: str, tables: str) -> str:
+    """The document with what lies between its two marks replaced; ValueError if a mark is missing."""
+    head, begin, rest = document.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document has no lines {BEGIN} and {END}")
+    return f"{head}{BEGIN}\n\n{tables}\n{END}{tail}"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+
+
+def _enumerate(values: Sequence[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"

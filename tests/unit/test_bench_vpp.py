@@ -1,0 +1,257 @@
+"""The pure parts of `make bench-vpp`: what VPP says is read right, and what was measured is told right."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from bench.vpp import others, packets, pages, table
+from bench.vpp.engine import BenchError, Installation, Setup, find, startup_conf, worker_threads
+from bench.vpp.measure import Case, faults, on_the_way, row
+from bench.vpp.network import address
+from bench.vpp.records import Left, Machine, Rate, Results, Spread, spread
+from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
+from scapy.contrib.gtp import GTP_U_Header
+from scapy.layers.inet import IP, TCP, UDP
+
+RUNTIME = """\
+Thread 0 vpp_main (lcore 0)
+Time .5, 10.000000 sec internal node vector rate 0.00 loops/sec 1497646.36
+  vector rates in 0.0000e0, out 0.0000e0, drop 0.0000e0, punt 0.0000e0
+         Name             State     Calls      Vectors        Suspends      Packet-Clocks   Vectors/Call
+api-rx-from-ring            "running"            0           0           2          8.74e4            0.00
+ip4-full-reassembly-expire-wal "any wait"            0           0          10      7.23e3            0.00
+---------------
+Thread 1 vpp_wk_0 (lcore 1)
+Time .5, 10.000000 sec internal node vector rate 256.00 loops/sec 35211113.39
+  vector rates in 5.1096e5, out 5.1096e5, drop 0.0000e0, punt 0.0000e0
+         Name             State     Calls      Vectors        Suspends      Packet-Clocks   Vectors/Call
+ethernet-input               active           1000      256000           0          6.02e0          256.00
+ip4-input                    active           2000      512000           0          1.05e1          256.00
+ip4-lookup                   active           1000      256000           0          9.12e0          256.00
+pg-input                    disabled          1001      256000           0          4.65e1          255.74
+pg1-output                   active           1000      256000           0          2.76e0          256.00
+pg1-tx                       active           1000      256000           0          6.36e0          256.00
+"""
+
+
+def worker() -> tuple[NodeRun, ...]:
+    return parse_runtime(RUNTIME)["vpp_wk_0"]
+
+
+def test_runtime_has_the_nodes_that_moved_packets() -> None:
+    threads = parse_runtime(RUNTIME)
+    assert list(threads) == ["vpp_wk_0"]
+    assert [node.name for node in worker()] == [
+        "ethernet-input",
+        "ip4-input",
+        "ip4-lookup",
+        "pg-input",
+        "pg1-output",
+        "pg1-tx",
+    ]
+    assert worker()[1] == NodeRun("ip4-input", 2000, 512000, 10.5, 256.0)
+
+
+def test_runtime_without_workers_is_mains() -> None:
+    lines = RUNTIME.split("---------------\n")[1].splitlines(keepends=True)[1:]
+    assert [node.name for node in parse_runtime("".join(lines))["vpp_main"]][1] == "ip4-input"
+
+
+def test_errors_and_streams() -> None:
+    errors = """\
+   Count                  Node                              Reason               Severity
+    262144              null-node                     blackholed packets           error
+         3             gtpu4-input                  good packets decapsulated      info
+"""
+    assert [(e.node, e.reason, e.count, e.severity) for e in parse_errors(errors)] == [
+        ("null-node", "blackholed packets", 262144, "error"),
+        ("gtpu4-input", "good packets decapsulated", 3, "info"),
+    ]
+    streams = """\
+Name               Enabled        Count     Parameters
+a                    No          256000     limit 256000, rate 0.00e0 pps, size 64-64, worker 0,
+b                   Yes             512     limit 256000, rate 0.00e0 pps, size 64-64, worker 0,
+"""
+    assert parse_streams(streams) == {"a": (False, 256000), "b": (True, 512)}
+
+
+PATH = ("ip4-input", "ip4-lookup", "ip4-input")
+
+
+def test_a_right_path_has_no_faults() -> None:
+    assert faults(PATH, worker(), 256000) == []
+    assert {node.name for node in on_the_way(worker())[1]} == {
+        "ethernet-input",
+        "pg-input",
+        "pg1-output",
+        "pg1-tx",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "packets_sent", "fault"),
+    [
+        (("ip4-input", "ip4-lookup"), 256000, "ip4-input saw 512000 packets, not 256000"),
+        (("ip4-input", "ip4-input"), 256000, "256000 packets went through ip4-lookup"),
+        ((*PATH, "gtpu4-input"), 256000, "gtpu4-input saw 0 packets, not 256000"),
+        (PATH, 256256, "256000 of 256256 packets left"),
+    ],
+)
+def test_another_path_or_a_lost_packet_is_a_fault(
+    path: tuple[str, ...], packets_sent: int, fault: str
+) -> None:
+    assert fault in faults(path, worker(), packets_sent)
+
+
+def test_short_vectors_are_a_fault() -> None:
+    thin = [
+        dataclasses.replace(node, density=128.0) if node.name == "ip4-lookup" else node for node in worker()
+    ]
+    assert faults(PATH, thin, 256000) == ["ip4-lookup had 128.0 packets a call, not 256"]
+
+
+def test_a_layer_2_node_of_the_path_is_not_around_it() -> None:
+    inside, _ = on_the_way(
+        [NodeRun("l2-output", 1, 256, 3.0, 256.0), NodeRun("interface-output", 1, 256, 3.0, 256.0)]
+    )
+    assert [node.name for node in inside] == ["l2-output"]
+
+
+def test_a_row_counts_each_visit() -> None:
+    case = Case("group", "case", "load", "stream", PATH, frozenset({"ip4-lookup"}), packets=256000)
+    slower = [dataclasses.replace(node, clocks=node.clocks * 2) for node in worker()]
+    found = row(case, [worker(), slower, worker()], 0.25)
+    assert found.path.median == pytest.approx(2 * 10.5 + 9.12)
+    assert found.path.high == pytest.approx(2 * (2 * 10.5 + 9.12))
+    assert found.plugin == Spread(pytest.approx(9.12), pytest.approx(9.12), pytest.approx(18.24))
+    assert [(step.node, step.visits, step.own) for step in found.steps] == [
+        ("ip4-input", 2, False),
+        ("ip4-lookup", 1, True),
+    ]
+    assert (found.rounds, found.others) == (3, 0.25)
+
+
+def test_spread() -> None:
+    assert spread([3.0, 1.0, 10.0]) == Spread(3.0, 1.0, 10.0)
+    assert spread([1.0, 2.0]).median == 1.5
+    with pytest.raises(ValueError, match="no values"):
+        spread([])
+
+
+def results() -> Results:
+    case = Case(
+        "group A", "in-tree | default", "1 tunnel", "s", PATH, frozenset({"ip4-lookup"}), packets=256000
+    )
+    return Results(
+        Machine("CPU", 2, 2.6e9, "vpp v26.06-release", 1),
+        [row(case, [worker()], 0.5)],
+        [Rate("programming", "tunnels", 3000, 0.5)],
+        [Left("group A", "other", "1 flow", "it drops them")],
+    )
+
+
+def test_results_survive_json() -> None:
+    assert Results.from_json(results().to_json()) == results()
+
+
+def test_merging_replaces_the_same_case_only() -> None:
+    older, newer = results(), results()
+    newer.rows = [
+        dataclasses.replace(newer.rows[0], others=0.0),
+        dataclasses.replace(newer.rows[0], case="other", load="1 flow"),
+    ]
+    newer.left, newer.machine = [], None
+    merged = older.merged(newer)
+    assert [(r.case, r.others) for r in merged.rows] == [("in-tree | default", 0.0), ("other", 0.5)]
+    assert merged.left == []  # measured now
+    assert merged.machine == older.machine
+
+
+def test_tables() -> None:
+    text = table.render(results())
+    assert "#### group A" in text
+    assert (
+        "| in-tree \\| default | 1 tunnel | 30 (30 to 30) | 9.1 (9.1 to 9.1) "
+        "| ip4-input (x2) 21, **ip4-lookup** 9.1 |" in text
+    )
+    assert "| tunnels | 3,000 | 0.50 | 6,000 |" in text
+    assert "- group A, other, 1 flow: it drops them" in text
+    assert "other processes used 0.50 of the processors" in text
+
+
+def test_tables_go_between_the_marks() -> None:
+    document = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
+    assert table.insert(document, "new\n") == f"before\n{table.BEGIN}\n\nnew\n\n{table.END}\nafter\n"
+    with pytest.raises(ValueError, match="no lines"):
+        table.insert("before", "new")
+
+
+def test_packets_are_what_scapy_would_write() -> None:
+    source, destination = address("10.0.0.1"), address("10.255.0.2")
+    plain = packets.udp(source, destination, 1000, 2000, b"odd")
+    assert plain == bytes(IP(src="10.0.0.1", dst="10.255.0.2", id=0) / UDP(sport=1000, dport=2000) / b"odd")
+    for flags, sequence, acknowledged in ((packets.SYN, 0, 0), (packets.SYN_ACK, 0, 1), (packets.ACK, 1, 1)):
+        expected = TCP(sport=1, dport=2, seq=sequence, ack=acknowledged, flags=flags, window=0xFFFF)
+        assert packets.tcp(source, destination, 1, 2, b"data", flags) == bytes(
+            IP(src="10.0.0.1", dst="10.255.0.2", id=0) / expected / b"data"
+        )
+    outer = IP(packets.gtpu(source, destination, 77, plain))
+    assert outer[GTP_U_Header].teid == 77
+    assert bytes(outer[GTP_U_Header].payload) == plain
+    assert (outer.len, outer[UDP].chksum) == (36 + len(plain), 0)
+    assert bytes(IP(bytes(outer))) == bytes(outer)
+    assert len(packets.ethernet(b"\2" * 6, plain)) == 60
+
+
+def test_shuffled_is_the_same_in_every_run() -> None:
+    order = packets.shuffled(1000)
+    assert sorted(order) == list(range(1000))
+    assert order == packets.shuffled(1000) != list(range(1000))
+
+
+def test_startup_conf_loads_only_what_is_measured(tmp_path) -> None:
+    (tmp_path / "lib" / "x86_64-linux-gnu" / "vpp_plugins").mkdir(parents=True)
+    text = startup_conf(Installation(tmp_path, None), Setup(), tmp_path / "run", 2)
+    assert "corelist-workers 1" in text
+    assert "plugin default { disable }" in text
+    assert "plugin gtpu_plugin.so { enable }" in text
+    assert "khost" not in text
+    assert "corelist-workers" not in startup_conf(Installation(tmp_path, None), Setup(), tmp_path / "run", 1)
+    assert "plugin khost_plugin.so { enable }" in startup_conf(
+        Installation(tmp_path, None), Setup(own=True), tmp_path, 2
+    )
+
+
+def test_without_vpp_it_says_what_is_missing(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("VPP_PREFIX", raising=False)
+    with pytest.raises(BenchError, match="VPP_PREFIX is not set; install VPP"):
+        find(tmp_path)
+    monkeypatch.setenv("VPP_PREFIX", str(tmp_path))
+    with pytest.raises(BenchError, match="has no bin/vpp"):
+        find(tmp_path)
+
+
+def test_threads_of_the_workers() -> None:
+    text = """\
+ID     Name                Type        LWP     Sched Policy (Priority)  lcore  Core   Socket State
+0      vpp_main                        8804    other (0)                0      0      0
+1      vpp_wk_0            workers     8805    other (0)                1      1      0
+"""
+    assert worker_threads(text) == (8805,)
+
+
+def test_ticks_of_all_and_of_one_process() -> None:
+    assert others.busy_ticks("cpu  10 1 5 1000 7 2 3 4 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n") == 25
+    assert others.process_ticks("42 (vpp main) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0") == 100
+
+
+def test_mappings_that_can_be_huge() -> None:
+    text = """\
+1000000000-1008000000 rw-s 00000000 00:01 12316 /memfd:buffers-numa-0 (deleted)
+ffffff000-1000000000 ---p 00000000 00:00 0
+7f33a0000000-7f33a0001000 rw-p 00000000 00:00 0
+7f33a0180000-7f33a0480000 rw-p 00000000 00:00 0
+"""
+    assert list(pages.mappings(text)) == [(0x1000000000, 0x1008000000), (0x7F33A0200000, 0x7F33A0400000)]
