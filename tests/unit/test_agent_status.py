@@ -204,7 +204,7 @@ def test_time_and_versions_alone_are_no_change() -> None:
 def test_engine_settings_and_what_waits_for_a_restart(tmp_path: Any) -> None:
     runtime = ResolvedRuntime.model_validate({"workers": 2, "capacity": {"sessions": 4096}})
     file = tmp_path / "engine.conf"
-    assert write_settings(file, runtime) and not write_settings(file, runtime)
+    assert write_settings(tmp_path, "auto", runtime) and not write_settings(tmp_path, "auto", runtime)
     assert "workers=2\n" in settings_text(runtime) and "sessions=4096\n" in file.read_text()
     assert pending_restart(runtime, INFO) == ("runtime.capacity.sessions",)
     assert pending_restart(ResolvedRuntime.model_validate({"capacity": {"sessions": 1024}}), INFO) == (

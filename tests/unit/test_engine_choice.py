@@ -12,7 +12,7 @@ CHOICES = (
     EngineChoice("vpp"),
     EngineChoice("embedded", "embedded"),
     EngineChoice("embedded", "auto", "1 CPU = too few"),
-    EngineChoice("vpp", "vpp", "", ("no huge pages", "one worker")),
+    EngineChoice("vpp", "vpp", "", ("no huge pages", "one worker"), {"workers": "2", "buffers": "16384"}),
 )
 
 

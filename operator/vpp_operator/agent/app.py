@@ -38,6 +38,7 @@ from vpp_operator.agent.steering import Network, NodeSteering
 from vpp_operator.api.base import API_VERSION
 from vpp_operator.api.conditions import ConditionType, Reason
 from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec, FiguresServer
+from vpp_operator.dataplane.choice import read_choice
 from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
 from vpp_operator.dataplane.records import Table
 from vpp_operator.gtpu.decode import decode_endpoint, decode_set, decode_tunnel
@@ -256,12 +257,12 @@ class Agent:
         self.loop.pause(not self._object_known or self._spec.paused or not self._selected)
 
     def _write_engine_settings(self, dataplane: Dataplane) -> None:
-        file = self.settings.run_dir / "engine.conf"
+        spec, directory = dataplane.spec, self.settings.run_dir
         try:
-            if write_settings(file, dataplane.spec.tuning.runtime):
-                _log.info("engine settings written", file=str(file))
+            if write_settings(directory, spec.engine.value, spec.tuning.runtime):
+                _log.info("engine settings written", directory=str(directory))
         except OSError as error:
-            _log.error("engine settings not written", file=str(file), error=str(error))
+            _log.error("engine settings not written", directory=str(directory), error=str(error))
 
     def _decode_slice(self, obj: dict[str, Any]) -> EndpointSlice:
         meta = obj.get("metadata") or {}
@@ -305,6 +306,7 @@ class Agent:
     def knowledge(self) -> Knowledge:
         """Return what the status is made of."""
         loop, info = self.loop, self.loop.info
+        choice = read_choice(self.settings.run_dir)
         refusals = list(loop.refused())
         sources: tuple[Source, ...] = (self.node, self.services, self.gtpu)
         owners = {table: source for source in sources for table in source.tables}
@@ -327,6 +329,7 @@ class Agent:
             selected=self._selected,
             paused=self._spec.paused,
             wanted_engine=self._spec.engine.value if self._object is not None else self.settings.engine,
+            choice=choice,
             waiting_for="" if loop.synced() else self._waiting_for(),
             programming=loop.programming,
             pending=loop.pending(),
@@ -346,7 +349,7 @@ class Agent:
             changes=sum(w.figures.changes for kind, w in self.watches.items() if kind != "Dataplane"),
             attach_mode=self._attach_mode,
             pending_restart=(
-                pending_restart(self._spec.tuning.runtime, info)
+                pending_restart(self._spec.tuning.runtime, info, self._spec.engine.value, choice)
                 if info is not None and self._object is not None
                 else ()
             ),

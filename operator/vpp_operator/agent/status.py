@@ -38,6 +38,7 @@ from vpp_operator.api.dataplane import (
 )
 from vpp_operator.api.problem import Owner, Problem
 from vpp_operator.api.tuning import ResolvedCapacity
+from vpp_operator.dataplane.choice import EngineChoice
 from vpp_operator.dataplane.protocol import EngineInfo, EngineStats, PathStats
 from vpp_operator.dataplane.records import Table
 from vpp_operator.node.spec import Finding
@@ -80,6 +81,8 @@ class Knowledge:
     selected: bool = True
     paused: bool = False
     wanted_engine: str = "auto"
+    choice: EngineChoice | None = None
+    """What the engine's pod chose, and why; None: it has not said."""
     waiting_for: str = ""
     """Lists and facts that have not come in yet, in words; empty: all have."""
     programming: bool = True
@@ -313,8 +316,18 @@ def _ready(k: Knowledge) -> _Verdict:
     assert k.info is not None
     message = f"{k.info.engine} {k.info.version} forwards with {k.info.workers} worker(s)"
     if k.wanted_engine == "auto" and k.info.engine != "vpp":
-        message += "; VPP was not taken: this node's pods bring the embedded engine only"
+        message += f"; VPP was not taken: {_why_not_vpp(k)}"
+    if k.choice is not None and k.choice.engine == k.info.engine:
+        message = "; ".join([message, *k.choice.notes])
     return _TRUE, Reason.AS_EXPECTED, message
+
+
+def _why_not_vpp(k: Knowledge) -> str:
+    if k.choice is not None and k.choice.wanted != "embedded":
+        return k.choice.reason or "its pod does not say why"
+    if k.choice is not None:
+        return "it was not asked for when the engine's pod started; the next one may take it"
+    return "this node's pods bring the embedded engine only"
 
 
 def _programmed(k: Knowledge) -> _Verdict:
@@ -343,7 +356,8 @@ def _degraded(k: Knowledge, named: Mapping[str, Condition]) -> _Verdict:
         texts.append(
             (
                 Reason.ENGINE_FALLBACK,
-                f"engine vpp was asked for and {k.info.engine} forwards instead; ask for auto or embedded",
+                f"engine vpp was asked for and {k.info.engine} forwards instead: {_why_not_vpp(k)}. "
+                "Remedy: remove the cause, or ask for auto or embedded",
             )
         )
     if k.refused:

@@ -7,9 +7,12 @@ is ``vpp`` or ``embedded``, so that a shell reads it, too; lines ``key=value`` f
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from vpp_operator.api.tuning import ResolvedRuntime
 
 __all__ = [
     "EMBEDDED",
@@ -20,6 +23,7 @@ __all__ = [
     "choice_text",
     "parse_choice",
     "read_choice",
+    "started_with",
     "write_choice",
 ]
 
@@ -28,6 +32,7 @@ TUNING_FILE: Final = "tuning.json"
 """What the node's tuning asks of the engine; the agent writes it for the engine's next pod."""
 VPP: Final = "vpp"
 EMBEDDED: Final = "embedded"
+_STARTED: Final = "started."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,16 @@ class EngineChoice:
     """Why it is not VPP although VPP was asked for or could have been taken."""
     notes: tuple[str, ...] = ()
     """What the engine does without on this node, and what that costs."""
+    started: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the tuning that it was started with and does not report itself, by name: workers, buffers,
+    mainCore."""
+
+
+def started_with(runtime: ResolvedRuntime) -> dict[str, str]:
+    """Return :attr:`EngineChoice.started` for these settings."""
+    core = runtime.main_core
+    settings = {"workers": runtime.workers, "buffers": runtime.buffers, "mainCore": core}
+    return {name: str(value) for name, value in settings.items() if value is not None}
 
 
 def _line(text: str) -> str:
@@ -51,6 +66,7 @@ def _line(text: str) -> str:
 def choice_text(choice: EngineChoice) -> str:
     """Return the file's text."""
     pairs = [("wanted", choice.wanted), ("reason", choice.reason), *(("note", n) for n in choice.notes)]
+    pairs += [(f"{_STARTED}{name}", value) for name, value in sorted(choice.started.items())]
     return "".join([f"{choice.engine}\n", *(f"{key}={_line(value)}\n" for key, value in pairs if value)])
 
 
@@ -62,7 +78,8 @@ def parse_choice(text: str) -> EngineChoice | None:
     pairs = [(key, value) for key, _, value in (line.partition("=") for line in lines)]
     last = dict(pairs)
     notes = tuple(value for key, value in pairs if key == "note")
-    return EngineChoice(engine, last.get("wanted", "auto"), last.get("reason", ""), notes)
+    started = {k.removeprefix(_STARTED): value for k, value in pairs if k.startswith(_STARTED)}
+    return EngineChoice(engine, last.get("wanted", "auto"), last.get("reason", ""), notes, started)
 
 
 def read_choice(run_dir: Path) -> EngineChoice | None:

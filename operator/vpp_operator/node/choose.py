@@ -15,7 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vpp_operator.api.tuning import Hugepages, ResolvedCapacity, ResolvedRuntime
-from vpp_operator.dataplane.choice import EMBEDDED, TUNING_FILE, VPP, EngineChoice, write_choice
+from vpp_operator.dataplane.choice import (
+    EMBEDDED,
+    TUNING_FILE,
+    VPP,
+    EngineChoice,
+    started_with,
+    write_choice,
+)
 from vpp_operator.dataplane.vpp.startup import (
     PAGE_BYTES,
     StartupConf,
@@ -153,7 +160,8 @@ def choose(request: Request, machine: Machine, run_dir: Path) -> tuple[EngineCho
     reason = _hindrance(request, machine, conf)
     if reason:
         return EngineChoice(EMBEDDED, request.engine, reason), conf
-    return EngineChoice(VPP, request.engine, notes=tuple(note for note in (few, slow) if note)), conf
+    notes = tuple(note for note in (few, slow) if note)
+    return EngineChoice(VPP, request.engine, notes=notes, started=started_with(runtime)), conf
 
 
 def trial(conf: StartupConf) -> StartupConf:
