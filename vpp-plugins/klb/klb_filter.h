@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which packets of an interface are worth the kernel's look, told from a few bits that stay in the L2 cache: those from an address that
+ * endpoints have (answers), those to a node port on an address of the node, and those that are no plain TCP or UDP and concern either. A
+ * bit may be set for another address too: the kernel passes such packets. A clear bit is never wrong: bits are set before the first
+ * session can be made that needs them, and go only when the whole filter is built anew from the tables and the sessions. */
+#ifndef included_klb_filter_h
+#define included_klb_filter_h
+
+#include <vppinfra/clib.h>
+#include <vppinfra/format.h>
+
+#include <fastpath/fp_packet.h>
+
+#define KLB_FILTER_LOG2_MIN 15 /* bits of a set: 4 KiB */
+#define KLB_FILTER_LOG2_MAX 22 /* 512 KiB: two million addresses leave half of the bits clear */
+#define KLB_FILTER_SPREAD   16 /* bits for each address, when it is built */
+
+typedef struct
+{
+  u32 *words;
+  u32 shift; /* 32 - log2 (bits) */
+  u32 set;   /* bits set; main thread */
+} klb_bits_t;
+
+typedef struct
+{
+  CLIB_CACHE_LINE_ALIGN_MARK (c0);
+  klb_bits_t source[2];	     /* endpoints; IPv4, IPv6 */
+  klb_bits_t destination[2]; /* addresses of the node, and of Services that sessions still use without a route */
+  u8 ports[65536 / 8];	     /* destination ports there, by their number in network order */
+} klb_filter_t;
+
+always_inline u32
+klb_filter_hash4 (const void *address)
+{
+  u32 a;
+  clib_memcpy_fast (&a, address, 4);
+  return a * 0x9e3779b1u;
+}
+
+always_inline u32
+klb_filter_hash6 (const void *address)
+{
+  const u64 high = fp_load64 (address), low = fp_load64 ((const u8 *) address + 8);
+  return (u32) (((high << 29 | high >> 35) ^ low) * 0x9e3779b97f4a7c15ull >> 32);
+}
+
+always_inline u32
+klb_bits_test (const klb_bits_t *b, u32 hash)
+{
+  const u32 i = hash >> b->shift;
+  return b->words[i >> 5] >> (i & 31) & 1;
+}
+
+always_inline u32
+klb_port_test (const klb_filter_t *f, u16 port)
+{
+  return f->ports[port >> 3] >> (port & 7) & 1;
+}
+
+/* Whether the kernel is to see an IPv4 packet; its header is complete. Reads up to 24 bytes, whatever the packet's length. */
+always_inline u32
+klb_filter_match4 (const klb_filter_t *f, const u8 *h)
+{
+  /* no options, no fragment */
+  const u32 odd = (fp_load64 (h) & 0xff3f0000000000ffull) != 0x45;
+  /* anything but echo */
+  const u32 icmp = (h[9] == 1) & ((h[20] & 0xf7) != 0);
+  const u32 source = klb_bits_test (&f->source[0], klb_filter_hash4 (h + 12));
+  const u32 port = klb_port_test (f, fp_load16 (h + 22));
+
+  if (PREDICT_FALSE (odd | port))
+    return source | icmp | klb_bits_test (&f->destination[0], klb_filter_hash4 (h + 16));
+  return source | icmp;
+}
+
+/* The same of an IPv6 packet; reads up to 44 bytes. */
+always_inline u32
+klb_filter_match6 (const klb_filter_t *f, const u8 *h)
+{
+  const u32 plain = (h[6] == 6) | (h[6] == 17), echo = (h[6] == 58) & (h[40] >= 128);
+  const u32 icmp = (h[6] == 58) & (h[40] < 128);
+  const u32 source = klb_bits_test (&f->source[1], klb_filter_hash6 (h + 8)) & !echo;
+  const u32 port = plain & klb_port_test (f, fp_load16 (h + 42));
+
+  if (PREDICT_FALSE (!(plain | echo | icmp) | port))
+    return source | klb_bits_test (&f->destination[1], klb_filter_hash6 (h + 24));
+  return source | icmp;
+}
+
+/* ---- main thread ---- */
+
+void klb_filter_init (void);
+/* Addresses in network order, 4 or 16 bytes; ports in network order. */
+void klb_filter_add_source (int v6, const void *address);
+void klb_filter_add_destination (int v6, const void *address);
+void klb_filter_add_prefix (const fp_wire_prefix_t *prefix);
+void klb_filter_add_port (u16 port);
+/* An address or port may be superfluous now; when there are many, the filter is built anew. */
+void klb_filter_stale (u32 n);
+/* Build it anew soon. */
+void klb_filter_rebuild (void);
+u8 *format_klb_filter (u8 *s, va_list *args);
+
+#endif /* included_klb_filter_h */

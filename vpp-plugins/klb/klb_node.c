@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The nodes of klb. A whole frame goes through the kernel at once; nothing here looks into a packet but the filter. */
+#include <klb/klb.h>
+#include <klb/klb_trace.h>
+
+#include <khost/khost_buffer.h>
+#include <khost/khost_error.h>
+
+#include <vnet/feature/feature.h>
+#include <vnet/ip/ip.h>
+
+#include <fastpath/fp_service.h>
+
+STATIC_ASSERT (VLIB_FRAME_SIZE <= FP_VECTOR_MAX, "a frame is one vector");
+STATIC_ASSERT (VLIB_FRAME_SIZE <= 256, "positions in a frame are bytes");
+
+#define KLB_KEPT 0xffff /* no next node: the buffer stays here */
+
+typedef enum
+{
+  KLB_NEXT_DROP,
+  KLB_NEXT_LOOKUP,
+  KLB_N_NEXT,
+} klb_next_t;
+
+typedef enum
+{
+  KLB_VIP,
+  KLB_FEATURE,
+  KLB_HELD,
+} klb_node_kind_t;
+
+/* One call of a node. */
+typedef struct
+{
+  vlib_main_t *vm;
+  vlib_node_runtime_t *node;
+  khost_worker_t *w;
+  u32 *from;
+  u32 n_from;
+  u32 n_kept;
+  vlib_buffer_t *b[VLIB_FRAME_SIZE];
+  u16 next[VLIB_FRAME_SIZE];
+  klb_trace_t *trace[VLIB_FRAME_SIZE]; /* set only if the node is traced */
+} klb_call_t;
+
+/* ---- traces ---- */
+
+static __clib_noinline __clib_unused void
+klb_trace_before (klb_call_t *c, u32 (*vrf_of) (const vlib_buffer_t *))
+{
+  for (u32 i = 0; i < c->n_from; i++)
+    {
+      vlib_buffer_t *b = c->b[i];
+      c->trace[i] = 0;
+      if (!(b->flags & VLIB_BUFFER_IS_TRACED))
+	continue;
+      c->trace[i] = vlib_add_trace (c->vm, c->node, b, sizeof (klb_trace_t));
+      clib_memset (c->trace[i], 0, sizeof (klb_trace_t));
+      c->trace[i]->n_before = klb_trace_copy (c->trace[i]->before, vlib_buffer_get_current (b), b->current_length);
+      c->trace[i]->filtered = 1;
+      c->trace[i]->vrf = vrf_of (b);
+    }
+}
+
+static __clib_noinline __clib_unused void
+klb_trace_after (klb_call_t *c, const u8 *which, u32 n, const fp_packet_t *packets, const fp_verdict_t *verdicts)
+{
+  for (u32 i = 0; i < n; i++)
+    {
+      klb_trace_t *t = c->trace[which[i]];
+      if (!t)
+	continue;
+      t->filtered = 0;
+      t->verdict = verdicts[i];
+      t->n_after = klb_trace_copy (t->after, packets[i].l3, packets[i].contiguous);
+    }
+}
+
+/* ---- the kernel, for a frame ---- */
+
+always_inline u32
+klb_feature_fib (const vlib_buffer_t *b, int v6)
+{
+  const u32 tx = vnet_buffer (b)->sw_if_index[VLIB_TX];
+  const u32 *by_interface = v6 ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index;
+
+  return tx == ~0u ? by_interface[vnet_buffer (b)->sw_if_index[VLIB_RX]] : tx;
+}
+
+always_inline u32
+klb_vrf (const vlib_buffer_t *b, klb_node_kind_t kind, int v6)
+{
+  const u32 fib = kind == KLB_FEATURE ? klb_feature_fib (b, v6) : vnet_buffer (b)->ip.fib_index;
+
+  return v6 ? khost_vrf6 (fib) : khost_vrf4 (fib);
+}
+
+static u32
+klb_vrf_feature4 (const vlib_buffer_t *b)
+{
+  return klb_vrf (b, KLB_FEATURE, 0);
+}
+
+static u32
+klb_vrf_feature6 (const vlib_buffer_t *b)
+{
+  return klb_vrf (b, KLB_FEATURE, 1);
+}
+
+static u32
+klb_vrf_other4 (const vlib_buffer_t *b)
+{
+  return klb_vrf (b, KLB_VIP, 0);
+}
+
+static u32
+klb_vrf_other6 (const vlib_buffer_t *b)
+{
+  return klb_vrf (b, KLB_VIP, 1);
+}
+
+/* A packet that is not translated. Its bytes are not counted as sent unless it goes on: returns 1 then. */
+static __clib_noinline __clib_unused int
+klb_settle (klb_call_t *c, u32 at, fp_packet_t *p, const fp_verdict_t *v, klb_node_kind_t kind, int v6)
+{
+  vlib_buffer_t *b = c->b[at];
+
+  switch (v->action)
+    {
+    case FP_FORWARD:
+      if (kind == KLB_VIP)
+	{
+	  const dpo_id_t *parent = &pool_elt_at_index (klb_main.dpos, vnet_buffer (b)->ip.adj_index[VLIB_TX])->parent;
+	  c->next[at] = parent->dpoi_next_node;
+	  vnet_buffer (b)->ip.adj_index[VLIB_TX] = parent->dpoi_index;
+	}
+      else if (kind == KLB_HELD)
+	c->next[at] = KLB_NEXT_LOOKUP;
+      return 1; /* KLB_FEATURE: the next feature, as it stands there */
+    case FP_REPLY:
+      khost_buffer_from_packet (c->vm, b, p);
+      b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+      c->next[at] = KLB_NEXT_LOOKUP;
+      return 1;
+    case FP_HOLD:
+      if (kind == KLB_FEATURE)
+	vnet_buffer (b)->ip.fib_index = klb_feature_fib (b, v6);
+      khost_keep (c->w);
+      c->next[at] = KLB_KEPT;
+      c->n_kept++;
+      return 0;
+    default:
+      b->error = c->node->errors[v->reason < FP_DROPS ? v->reason : FP_DROP_NONE];
+      c->next[at] = KLB_NEXT_DROP;
+      return 0;
+    }
+}
+
+/* The packets at the n positions `which` of the frame. */
+always_inline void
+klb_serve (klb_call_t *c, const u8 *which, u32 n, klb_node_kind_t kind, int v6, u32 held_node)
+{
+  fp_packet_t packets[VLIB_FRAME_SIZE];
+  fp_verdict_t verdicts[VLIB_FRAME_SIZE];
+  fp_path_counters_t *path = &c->w->fp.counters->path[FP_PATH_SERVICE];
+  const u32 data_size = vlib_buffer_get_default_data_size (c->vm);
+  u64 bytes = 0, sent_bytes, clocks;
+  u32 sent = n;
+
+  for (u32 i = 0; i < n; i++)
+    {
+      const u32 at = which[i];
+      vlib_buffer_t *b = c->b[at];
+
+      khost_packet_from_buffer (c->vm, b, &packets[i], klb_vrf (b, kind, v6), data_size, FP_PACKET_IP_VALID);
+      packets[i].cookie = khost_cookie (c->from[at], held_node);
+      bytes += packets[i].length;
+    }
+  sent_bytes = bytes;
+
+  clocks = clib_cpu_time_now ();
+  fp_service_vector (&c->w->fp, packets, verdicts, n);
+  clocks = clib_cpu_time_now () - clocks;
+
+  for (u32 i = 0; i < n; i++)
+    {
+      const u32 at = which[i];
+
+      if (PREDICT_TRUE (verdicts[i].action == FP_FORWARD && verdicts[i].way != FP_WAY_PASS))
+	{
+	  /* The kernel has done what ip4-rewrite would do to TTL or hop limit. */
+	  c->b[at]->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+	  c->next[at] = KLB_NEXT_LOOKUP;
+	}
+      else
+	{
+	  const u32 length = packets[i].length;
+	  if (!klb_settle (c, at, &packets[i], &verdicts[i], kind, v6))
+	    {
+	      sent--;
+	      sent_bytes -= length;
+	    }
+	}
+    }
+
+  fp_counter_add (&path->rx_packets, n);
+  fp_counter_add (&path->rx_bytes, bytes);
+  fp_counter_add (&path->tx_packets, sent);
+  fp_counter_add (&path->tx_bytes, sent_bytes);
+  fp_counter_add (&path->clocks, clocks);
+  fp_counter_add (&path->clock_packets, n);
+  if (PREDICT_FALSE (c->node->flags & VLIB_NODE_FLAG_TRACE))
+    klb_trace_after (c, which, n, packets, verdicts);
+}
+
+/* Enqueue all but those that are kept. */
+always_inline void
+klb_send (klb_call_t *c)
+{
+  u32 n = c->n_from;
+
+  if (PREDICT_FALSE (c->n_kept))
+    {
+      n = 0;
+      for (u32 i = 0; i < c->n_from; i++)
+	if (c->next[i] != KLB_KEPT)
+	  {
+	    c->from[n] = c->from[i];
+	    c->next[n++] = c->next[i];
+	  }
+      if (!n)
+	return;
+    }
+  vlib_buffer_enqueue_to_next (c->vm, c->node, c->from, c->next, n);
+}
+
+always_inline void
+klb_open (klb_call_t *c, vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  c->vm = vm;
+  c->node = node;
+  c->w = khost_worker (vm->thread_index);
+  c->from = vlib_frame_vector_args (frame);
+  c->n_from = frame->n_vectors;
+  c->n_kept = 0;
+  vlib_get_buffers (vm, c->from, c->b, c->n_from);
+}
+
+/* ---- nodes ---- */
+
+static const u8 klb_all[VLIB_FRAME_SIZE] = {
+#define _4(n)  n, n + 1, n + 2, n + 3
+#define _16(n) _4 (n), _4 (n + 4), _4 (n + 8), _4 (n + 12)
+#define _64(n) _16 (n), _16 (n + 16), _16 (n + 32), _16 (n + 48)
+  _64 (0), _64 (64), _64 (128), _64 (192)
+#undef _64
+#undef _16
+#undef _4
+};
+
+always_inline uword
+klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, klb_node_kind_t kind, int v6, u32 held_node)
+{
+  klb_call_t c;
+
+  klb_open (&c, vm, node, frame);
+  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
+    klb_trace_before (&c, v6 ? klb_vrf_other6 : klb_vrf_other4);
+  klb_serve (&c, klb_all, c.n_from, kind, v6, held_node);
+  klb_send (&c);
+  return frame->n_vectors;
+}
+
+always_inline uword
+klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, int v6, u32 held_node)
+{
+  const klb_filter_t *filter = __atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE);
+  u8 taken[VLIB_FRAME_SIZE];
+  u32 n_taken = 0, n;
+  klb_call_t c;
+
+  klb_open (&c, vm, node, frame);
+  n = c.n_from;
+  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
+    klb_trace_before (&c, v6 ? klb_vrf_feature6 : klb_vrf_feature4);
+  for (u32 i = 0; i < n; i++)
+    {
+      const u8 *h = vlib_buffer_get_current (c.b[i]);
+
+      vnet_feature_next_u16 (&c.next[i], c.b[i]);
+      taken[n_taken] = (u8) i;
+      n_taken += v6 ? klb_filter_match6 (filter, h) : klb_filter_match4 (filter, h);
+    }
+  if (n_taken < n)
+    {
+      fp_count (&c.w->fp, FP_C_PACKETS, n - n_taken);
+      fp_count (&c.w->fp, FP_C_PASSED, n - n_taken);
+    }
+  if (n_taken)
+    klb_serve (&c, taken, n_taken, KLB_FEATURE, v6, held_node);
+  klb_send (&c);
+  return frame->n_vectors;
+}
+
+extern vlib_node_registration_t klb4_held_node, klb6_held_node;
+
+VLIB_NODE_FN (klb4_vip_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_serve_all (vm, node, frame, KLB_VIP, 0, klb4_held_node.index);
+}
+
+VLIB_NODE_FN (klb6_vip_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_serve_all (vm, node, frame, KLB_VIP, 1, klb6_held_node.index);
+}
+
+VLIB_NODE_FN (klb4_held_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_serve_all (vm, node, frame, KLB_HELD, 0, node->node_index);
+}
+
+VLIB_NODE_FN (klb6_held_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_serve_all (vm, node, frame, KLB_HELD, 1, node->node_index);
+}
+
+VLIB_NODE_FN (klb4_feature_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_feature (vm, node, frame, 0, klb4_held_node.index);
+}
+
+VLIB_NODE_FN (klb6_feature_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_feature (vm, node, frame, 1, klb6_held_node.index);
+}
+
+#ifndef CLIB_MARCH_VARIANT
+#define KLB_NODE(id, text, lookup)                                                                                       \
+  VLIB_REGISTER_NODE (id) = {                                                                                            \
+    .name = text,                                                                                                        \
+    .vector_size = sizeof (u32),                                                                                         \
+    .format_trace = format_klb_trace,                                                                                    \
+    .type = VLIB_NODE_TYPE_INTERNAL,                                                                                     \
+    .n_errors = FP_DROPS,                                                                                                \
+    .error_counters = khost_drop_errors,                                                                                 \
+    .n_next_nodes = KLB_N_NEXT,                                                                                          \
+    .next_nodes = { [KLB_NEXT_DROP] = "error-drop", [KLB_NEXT_LOOKUP] = lookup },                                        \
+  }
+
+KLB_NODE (klb4_vip_node, "klb4-vip", "ip4-lookup");
+KLB_NODE (klb6_vip_node, "klb6-vip", "ip6-lookup");
+KLB_NODE (klb4_held_node, "klb4-held", "ip4-lookup");
+KLB_NODE (klb6_held_node, "klb6-held", "ip6-lookup");
+KLB_NODE (klb4_feature_node, "klb4-feature", "ip4-lookup");
+KLB_NODE (klb6_feature_node, "klb6-feature", "ip6-lookup");
+#endif /* CLIB_MARCH_VARIANT */
