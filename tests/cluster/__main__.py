@@ -66,7 +66,7 @@ def run_command(cluster: Cluster, options: argparse.Namespace) -> int:
         case "demo":
             demo(cluster)
         case "images":
-            for archive in images.ensure(images.PRODUCT):
+            for archive in images.ensure(images.product()):
                 say(str(archive))
         case "up":
             cluster.up()
@@ -77,7 +77,7 @@ def run_command(cluster: Cluster, options: argparse.Namespace) -> int:
         case "kubeconfig":
             say(str(cluster.kubeconfig))
         case "load":
-            cluster.load(images.ensure(images.PRODUCT))
+            cluster.load(images.ensure(images.product()))
         case "kube-proxy":
             (cluster.start_proxy if options.action == "start" else cluster.stop_proxy)()
         case "kubectl" | "helm":

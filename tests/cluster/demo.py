@@ -29,7 +29,7 @@ def demo(cluster: Cluster) -> None:
     """Run the whole demo; raises ClusterError when anything is not as it should be."""
     start = time.monotonic()
     parts.ensure()
-    archives = images.ensure(images.PRODUCT)
+    archives = images.ensure(images.product())
     cluster.up()
     with step("images: import on both nodes"):
         changed = cluster.load(archives)

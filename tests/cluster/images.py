@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import buildah, parts
+from tests.cluster import buildah, parts, vpp
 from tests.cluster.addons import DNS_IMAGE
 from tests.cluster.node import PAUSE_IMAGE
 from tests.cluster.paths import PACKAGE, REPOSITORY, cache_directory
@@ -28,6 +28,8 @@ class Image:
     binary: str = ""
     base: bool = False
     foreign_name: str = ""
+    vpp: bool = False
+    """Needs the machine's VPP, which goes into the context's folder vpp/."""
 
     @property
     def name(self) -> str:
@@ -51,6 +53,13 @@ PRODUCT = (
         base=True,
     ),
 )
+VPP = Image(
+    "vpp",
+    "images/vpp/Dockerfile",
+    inputs=("vpp-plugins", "pyproject.toml", "images/vpp"),
+    base=True,
+    vpp=True,
+)
 # The examples name the public agnhost image; here the same program comes under the same name.
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
 _OWN = "tests/cluster/images"
@@ -60,6 +69,11 @@ CLUSTER = (
     Image("coredns", f"{_OWN}/coredns/Dockerfile", binary="coredns", foreign_name=DNS_IMAGE),
     Image("agnhost", f"{_OWN}/agnhost/Dockerfile", binary="agnhost", base=True, foreign_name=AGNHOST),
 )
+
+
+def product() -> tuple[Image, ...]:
+    """The product's images that can be built here: that of VPP where the machine has a VPP."""
+    return (*PRODUCT, VPP) if vpp.prefix() else PRODUCT
 
 
 def ensure(images: Iterable[Image]) -> list[Path]:
@@ -79,6 +93,8 @@ def _ensure(image: Image) -> Path:
             _copy(REPOSITORY / source, context / source)
         if image.binary:
             _provide(image.binary, context / image.binary)
+        if image.vpp:
+            vpp.root_files(context / "vpp")
         shutil.copy(dockerfile, context / "Dockerfile")
         files = [path for path in context.rglob("*") if path.is_file()]
         base = buildah.base_image() if image.base else ""
@@ -91,6 +107,7 @@ def _ensure(image: Image) -> Path:
         log.unlink(missing_ok=True)
         with step(f"image {image.name}: build"):
             arguments = {"BASE": base, "VERSION": version()} if image.base else {}
+            arguments |= {"VPP": "prefix"} if image.vpp else {}
             buildah.build(image.name, context, context / "Dockerfile", archive, arguments, log)
         # Another checkout's run may be about to import one that is not the newest.
         archives = sorted(directory.glob(f"{image.short}-*.tar"), key=lambda path: path.stat().st_mtime)

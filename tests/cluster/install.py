@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import parts
+from tests.cluster import parts, vpp
 from tests.cluster.paths import REPOSITORY
 from tests.cluster.progress import ClusterError, run
 
@@ -31,9 +31,17 @@ def install(kubeconfig: Path, *settings: str) -> None:
     words = ["upgrade", "--install", RELEASE, str(REPOSITORY / "charts" / "vpp-operator")]
     # Without it an upgrade that names no values keeps those of the release before.
     words += ["--namespace", NAMESPACE, "--create-namespace", "--reset-values"]
-    for setting in settings:
+    for setting in (*engine_settings(), *settings):
         words += ["--set", setting]
     helm(kubeconfig, *words)
+
+
+def engine_settings() -> list[str]:
+    """Chart values that choose the engine: VPP_OPERATOR_E2E_ENGINE, else the chart's own default; without a
+    VPP on this machine there is no image with one."""
+    engine = os.environ.get("VPP_OPERATOR_E2E_ENGINE")
+    chosen = [f"engine={engine}"] if engine else []
+    return chosen if vpp.prefix() else [*chosen, "images.vpp.repository="]
 
 
 def uninstall(kubeconfig: Path) -> None:

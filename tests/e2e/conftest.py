@@ -3,8 +3,10 @@
 By default a cluster of their own ("e2e", or VPP_OPERATOR_E2E_CLUSTER), ended afterwards; VPP_OPERATOR_KEEP=1
 keeps it for the next run.
 With KUBECONFIG the tests run on that cluster, whose images have to be there, and install the chart unless it
-is. With VPP_OPERATOR_E2E_PROXY=kube-proxy nothing is installed and kube-proxy serves: the same tests then
-judge themselves.
+is. VPP_OPERATOR_E2E_ENGINE=vpp (or embedded, auto) asks for an engine; without it the chart decides, and VPP
+is there for it where VPP_PREFIX names one or `vpp` is on PATH.
+With VPP_OPERATOR_E2E_PROXY=kube-proxy nothing is installed and kube-proxy serves: the same tests then judge
+themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.cluster import images, install, parts
+from tests.cluster import images, install, parts, vpp
 from tests.cluster.cluster import Cluster
 from tests.cluster.places import Place
 from tests.cluster.progress import ClusterError, wait_for
@@ -24,6 +26,7 @@ from tests.e2e.environment import NAMESPACE, Environment
 from tests.e2e.node_state import NodeState, node_state
 
 COMPARED = os.environ.get("VPP_OPERATOR_E2E_PROXY") == "kube-proxy"
+ENGINE = os.environ.get("VPP_OPERATOR_E2E_ENGINE", "")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("product") and COMPARED:
             item.add_marker(pytest.mark.skip(reason="kube-proxy serves here, for comparison"))
+        if ENGINE == "vpp" and vpp.missing() and not os.environ.get("KUBECONFIG"):
+            item.add_marker(pytest.mark.skip(reason=f"VPP_OPERATOR_E2E_ENGINE=vpp: {vpp.missing()}"))
         if item.get_closest_marker("own_cluster") and os.environ.get("KUBECONFIG"):
             item.add_marker(pytest.mark.skip(reason="not on a foreign cluster (KUBECONFIG)"))
 
@@ -48,7 +53,7 @@ def bare() -> Iterator[Environment]:
         yield Environment(Path(foreign), None)
         return
     cluster = Cluster(os.environ.get("VPP_OPERATOR_E2E_CLUSTER", "e2e"))
-    archives = [] if COMPARED else images.ensure(images.PRODUCT)
+    archives = [] if COMPARED else images.ensure(images.product())
     try:
         cluster.up()
         cluster.load(archives)

@@ -28,6 +28,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- printf "%s:%s" $image.repository ($image.tag | default $root.Chart.AppVersion) -}}
 {{- end -}}
 
+{{/* "vpp" where the engine's pods have VPP in their image, else "embedded": also the name of values and container. */}}
+{{- define "vpp-operator.enginePods" -}}
+{{- ternary "vpp" "embedded" (and (ne .Values.engine "embedded") (ne .Values.images.vpp.repository "")) -}}
+{{- end -}}
+
+{{/* A quantity of memory of a number of huge pages: (list pageSize count) */}}
+{{- define "vpp-operator.hugepages" -}}
+{{- $size := index . 0 -}}{{- $count := index . 1 | int64 -}}
+{{- ternary (printf "%dMi" (mul 2 $count)) (printf "%dGi" $count) (eq $size "2Mi") -}}
+{{- end -}}
+
 {{/*
 API servers, separated by commas: the value, or the EndpointSlice that the API servers keep of themselves.
 */}}
