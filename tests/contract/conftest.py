@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 from tests.contract.engine_lab import Namespace, Wire, add_host_link, namespaces
-from tests.contract.engine_process import SMALL, EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import SMALL, Engine
+from tests.contract.engines import ENGINES, engine_named
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
-
-ENGINES = ("embedded-1", "embedded-2")
-"""Engine and number of workers; VPP joins here with its plugin."""
+from vpp_operator.dataplane.messages import MessageDataplane
 
 
 def needs_root() -> None:
@@ -32,23 +30,22 @@ def node() -> Iterator[Namespace]:
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
     """A running engine on the host link, with small tables."""
-    workers = int(request.param.rpartition("-")[2])
-    with embedded_engine(node, workers=workers, capacity=SMALL) as process:
+    with engine_named(request.param, node, SMALL) as process:
         process.start()
         yield process
 
 
 @pytest_asyncio.fixture
-async def dataplane(engine: EmbeddedEngine) -> AsyncIterator[EmbeddedDataplane]:
+async def dataplane(engine: Engine) -> AsyncIterator[MessageDataplane]:
     """The adapter, connected to the engine."""
     async with engine.dataplane() as connected:
         yield connected
 
 
 @pytest.fixture
-def wire(engine: EmbeddedEngine) -> Iterator[Wire]:
+def wire(engine: Engine) -> Iterator[Wire]:
     """The host's end of the link."""
     end = Wire(engine.namespace)
     yield end

@@ -11,15 +11,19 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from tests.contract.engine_lab import Namespace
 
 from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.embedded.transport import ControlSocket
+from vpp_operator.dataplane.messages import MessageDataplane, Transport
 
 ROOT = Path(__file__).parents[2]
+EngineT = TypeVar("EngineT", bound="Engine")
 
 # Small tables, so that they can be filled.
 SMALL = {
@@ -42,8 +46,8 @@ def embedded_program() -> Path:
 
 
 @dataclass
-class EmbeddedEngine:
-    """A vpp-embedded process. Its region outlives it, until the directory is removed."""
+class Engine:
+    """An engine's process. Its region outlives it, until the directory is removed."""
 
     namespace: Namespace
     directory: Path
@@ -51,14 +55,34 @@ class EmbeddedEngine:
     interfaces: tuple[str, ...] = ("vpp1",)
     capacity: dict[str, int] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    """More of its own settings: arguments, or lines of its start-up file."""
     wrapper: tuple[str, ...] = ()
     """Command that starts it, with its arguments."""
     process: subprocess.Popen[bytes] | None = None
 
+    KIND: ClassVar[str]
+    """What it calls itself."""
+
     @property
     def socket_path(self) -> Path:
-        """Control socket."""
-        return self.directory / "engine.sock"
+        """Where its adapter reaches it."""
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        """Return the command that starts it."""
+        raise NotImplementedError
+
+    def connection(self, call_timeout: float = 10.0) -> MessageDataplane:
+        """Return its adapter, not connected."""
+        raise NotImplementedError
+
+    def transport(self) -> Transport:
+        """Return what carries its messages, not connected."""
+        raise NotImplementedError
+
+    def check(self) -> dict[str, Any] | None:
+        """Ask for INFO from outside; None: no answer."""
+        raise NotImplementedError
 
     @property
     def region_path(self) -> Path:
@@ -73,19 +97,9 @@ class EmbeddedEngine:
 
     def launch(self) -> None:
         """Start it and wait for nothing."""
-        sizes = [f"--{name}={size}" for name, size in self.capacity.items()]
-        command = self.namespace.command(
-            *self.wrapper,
-            str(embedded_program()),
-            f"--socket={self.socket_path}",
-            f"--region={self.region_path}",
-            f"--workers={self.workers}",
-            *(f"--interface={name}" for name in self.interfaces),
-            *sizes,
-            *self.options,
-        )
+        command = self.namespace.command(*self.wrapper, *self.command())
         with open(self.directory / "log", "ab") as log:
-            self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def start(self, wait_for_links: bool = True) -> None:
         """Start it and wait until it answers and its interfaces are open."""
@@ -112,16 +126,6 @@ class EmbeddedEngine:
                 raise RuntimeError(f"engine not ready: {info} {self.log()}")
             time.sleep(0.01)
 
-    def check(self) -> dict[str, object] | None:
-        """Run the probe `vpp-embedded --check`."""
-        result = subprocess.run(
-            [embedded_program(), "--check", f"--socket={self.socket_path}"], capture_output=True, check=False
-        )
-        if result.returncode:
-            return None
-        answer: dict[str, object] = json.loads(result.stdout)
-        return answer
-
     def log(self) -> str:
         """Return what it logged."""
         return (self.directory / "log").read_text()
@@ -142,9 +146,9 @@ class EmbeddedEngine:
         return process.wait(10)
 
     @contextlib.asynccontextmanager
-    async def dataplane(self) -> AsyncIterator[EmbeddedDataplane]:
+    async def dataplane(self) -> AsyncIterator[MessageDataplane]:
         """Connect its adapter."""
-        dataplane = EmbeddedDataplane(self.socket_path)
+        dataplane = self.connection()
         await dataplane.connect()
         try:
             yield dataplane
@@ -152,16 +156,67 @@ class EmbeddedEngine:
             await dataplane.close()
 
 
+@dataclass
+class EmbeddedEngine(Engine):
+    """A vpp-embedded process."""
+
+    KIND = "embedded"
+
+    @property
+    def socket_path(self) -> Path:
+        """Control socket."""
+        return self.directory / "engine.sock"
+
+    def command(self) -> list[str]:
+        """Return the command that starts it."""
+        return [
+            str(embedded_program()),
+            f"--socket={self.socket_path}",
+            f"--region={self.region_path}",
+            f"--workers={self.workers}",
+            *(f"--interface={name}" for name in self.interfaces),
+            *(f"--{name}={size}" for name, size in self.capacity.items()),
+            *self.options,
+        ]
+
+    def connection(self, call_timeout: float = 10.0) -> EmbeddedDataplane:
+        """Return its adapter, not connected."""
+        return EmbeddedDataplane(self.socket_path, call_timeout)
+
+    def transport(self) -> ControlSocket:
+        """Return what carries its messages, not connected."""
+        return ControlSocket(self.socket_path)
+
+    def check(self) -> dict[str, Any] | None:
+        """Run the probe `vpp-embedded --check`."""
+        result = subprocess.run(
+            [embedded_program(), "--check", f"--socket={self.socket_path}"], capture_output=True, check=False
+        )
+        if result.returncode:
+            return None
+        answer: dict[str, Any] = json.loads(result.stdout)
+        return answer
+
+
+@contextlib.contextmanager
+def started_in_memory(engine: Callable[[Path], EngineT]) -> Iterator[EngineT]:
+    """Give an engine that is not started yet; end it and remove its region afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="vppct-", dir="/dev/shm"))
+    made = engine(directory)
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.kill()
+        shutil.rmtree(directory)
+
+
 @contextlib.contextmanager
 def embedded_engine(
     namespace: Namespace, *, workers: int = 1, capacity: dict[str, int] | None = None
 ) -> Iterator[EmbeddedEngine]:
-    """Give an engine that is not started yet; end it and remove its region afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="vppct-", dir="/dev/shm"))
-    engine = EmbeddedEngine(namespace, directory, workers, capacity=capacity or {})
-    try:
+    """Give a vpp-embedded that is not started yet."""
+    with started_in_memory(
+        lambda directory: EmbeddedEngine(namespace, directory, workers, capacity=capacity or {})
+    ) as engine:
         yield engine
-    finally:
-        if engine.process is not None and engine.process.poll() is None:
-            engine.kill()
-        shutil.rmtree(directory)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw
-from tests.contract.conftest import ENGINES
 from tests.contract.engine_gtpu import (
     CAPACITY,
     O4,
@@ -39,8 +38,9 @@ from tests.contract.engine_lab import (
     Wire,
 )
 from tests.contract.engine_packets import UDP, packet, parse
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import difference
+from tests.contract.engines import ENGINES, engine_named
 
 from vpp_operator.dataplane.records import GtpuPayload, Protocol, Record
 
@@ -52,14 +52,13 @@ UDP_SEGMENT = 103
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
     """An engine with both links: vpp0/vpp1 for packets, vppe0/vppe1 for frames."""
-    workers = int(request.param.rpartition("-")[2])
     node.ip("link", "add", "vppe0", "type", "veth", "peer", "name", "vppe1")
     for name in ("vppe0", "vppe1"):
         node.ip("link", "set", name, "addrgenmode", "none")
         node.ip("link", "set", name, "up")
-    with embedded_engine(node, workers=workers, capacity=CAPACITY) as process:
+    with engine_named(request.param, node, CAPACITY) as process:
         process.launch()
         process.wait_for_links(["vpp1", "vppe1"])
         yield process
@@ -95,7 +94,7 @@ class Frames:
 
 
 @pytest.fixture
-def frames(engine: EmbeddedEngine) -> Iterator[Frames]:
+def frames(engine: Engine) -> Iterator[Frames]:
     end = Frames(engine.namespace)
     yield end
     end.socket.close()
@@ -129,7 +128,7 @@ def tagged(frame: bytes, vlan: int) -> bytes:
 
 @OUTER
 async def test_frames_go_into_the_tunnel_of_their_vlan(
-    engine: EmbeddedEngine, wire: Wire, frames: Frames, o: Outer
+    engine: Engine, wire: Wire, frames: Frames, o: Outer
 ) -> None:
     async with engine.dataplane() as dataplane:
         assert await dataplane.apply(difference([], ethernet(o))) == []
@@ -156,7 +155,7 @@ async def test_frames_go_into_the_tunnel_of_their_vlan(
 
 @OUTER
 async def test_frames_come_out_with_the_tag_of_their_tunnel(
-    engine: EmbeddedEngine, wire: Wire, frames: Frames, o: Outer
+    engine: Engine, wire: Wire, frames: Frames, o: Outer
 ) -> None:
     async with engine.dataplane() as dataplane:
         assert await dataplane.apply(difference([], ethernet(o))) == []
@@ -174,7 +173,7 @@ async def test_frames_come_out_with_the_tag_of_their_tunnel(
 
 @OUTER
 async def test_large_frame_is_cut_for_the_tunnel(
-    engine: EmbeddedEngine, wire: Wire, frames: Frames, o: Outer
+    engine: Engine, wire: Wire, frames: Frames, o: Outer
 ) -> None:
     """UDP segmentation offload and a checksum that is left to be done."""
     contents = [struct.pack("!H", n) * 500 for n in range(40)]
@@ -203,7 +202,7 @@ async def test_large_frame_is_cut_for_the_tunnel(
 
 @OUTER
 async def test_large_frame_of_a_peer_is_cut_before_it_is_taken_out(
-    engine: EmbeddedEngine, wire: Wire, frames: Frames, o: Outer
+    engine: Engine, wire: Wire, frames: Frames, o: Outer
 ) -> None:
     """More messages in one frame than are handled at once."""
     count = 100

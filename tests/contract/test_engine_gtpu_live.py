@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.contract.conftest import ENGINES
 from tests.contract.engine_gtpu import (
     CAPACITY,
     END_MARKER,
@@ -32,8 +31,9 @@ from tests.contract.engine_gtpu import (
 )
 from tests.contract.engine_lab import Namespace, Wire
 from tests.contract.engine_packets import packet
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine
 from tests.contract.engine_services import difference
+from tests.contract.engines import ENGINES, engine_named
 
 from vpp_operator.dataplane.records import GtpuTunnelFlag, Protocol
 
@@ -42,9 +42,8 @@ FLOWS = 16
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
-    workers = int(request.param.rpartition("-")[2])
-    with embedded_engine(node, workers=workers, capacity=CAPACITY) as process:
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
+    with engine_named(request.param, node, CAPACITY) as process:
         process.start()
         yield process
 
@@ -123,9 +122,7 @@ def numbers_of(packets: list[bytes]) -> list[int]:
 
 
 @OUTER
-async def test_peer_moves_under_load_without_a_lost_packet(
-    engine: EmbeddedEngine, wire: Wire, o: Outer
-) -> None:
+async def test_peer_moves_under_load_without_a_lost_packet(engine: Engine, wire: Wire, o: Outer) -> None:
     flags = GtpuTunnelFlag.INNER_SOURCE_CHECK | GtpuTunnelFlag.END_MARKER_ON_REPLACE
     here = tunnel(o, flags=flags)
     there = replace(here, remote=ipaddress.ip_address(o.other_peer), remote_teid=NEW_TEID)
@@ -157,7 +154,7 @@ async def test_peer_moves_under_load_without_a_lost_packet(
     assert markers == moves
 
 
-async def test_end_marker_is_the_last_packet_on_the_old_path(engine: EmbeddedEngine, wire: Wire) -> None:
+async def test_end_marker_is_the_last_packet_on_the_old_path(engine: Engine, wire: Wire) -> None:
     """One flow, one move at a time: after the End Marker nothing comes by the old TEID."""
     flags = GtpuTunnelFlag.END_MARKER_ON_REPLACE
     async with engine.dataplane() as dataplane:
@@ -183,9 +180,7 @@ async def test_end_marker_is_the_last_packet_on_the_old_path(engine: EmbeddedEng
 
 
 @OUTER
-async def test_switches_turn_under_load_without_a_lost_packet(
-    engine: EmbeddedEngine, wire: Wire, o: Outer
-) -> None:
+async def test_switches_turn_under_load_without_a_lost_packet(engine: Engine, wire: Wire, o: Outer) -> None:
     both = (False, True)
     settings = [switches(cache, prefetch, n) for n in (1, 2, 4) for cache in both for prefetch in both]
     async with engine.dataplane() as dataplane:
@@ -221,7 +216,7 @@ async def test_switches_turn_under_load_without_a_lost_packet(
         assert counters[name] > 0, name
 
 
-async def test_each_switch_has_a_counter_that_proves_it(engine: EmbeddedEngine, wire: Wire) -> None:
+async def test_each_switch_has_a_counter_that_proves_it(engine: Engine, wire: Wire) -> None:
     names = {"gtpuLoopSingle", "gtpuLoopDual", "gtpuLoopQuad", "gtpuPrefetched", "gtpuCacheHits"}
 
     async with engine.dataplane() as dataplane:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 from scapy.contrib.gtp import GTP_U_Header
 from scapy.packet import Raw
-from tests.contract.conftest import ENGINES
 from tests.contract.engine_gtpu import (
     CAPACITY,
     ECHO_REQUEST,
@@ -52,10 +51,11 @@ from tests.contract.engine_packets import (
     packet,
     parse,
 )
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine
 from tests.contract.engine_services import SNAT_PORTS, V4, V6, Addresses, Service, difference
+from tests.contract.engines import ENGINES, engine_named
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.records import GtpuEndpointFlag, GtpuPsc, GtpuTunnelFlag, Protocol, Record
 
 OUTER = pytest.mark.parametrize("o", [O4, O6], ids=["over-ipv4", "over-ipv6"])
@@ -64,14 +64,13 @@ PSC = pytest.mark.parametrize("psc", [GtpuPsc.NONE, GtpuPsc.DL, GtpuPsc.UL], ids
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
-    workers = int(request.param.rpartition("-")[2])
-    with embedded_engine(node, workers=workers, capacity=CAPACITY) as process:
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
+    with engine_named(request.param, node, CAPACITY) as process:
         process.start()
         yield process
 
 
-async def programme(dataplane: EmbeddedDataplane, records: list[Record]) -> None:
+async def programme(dataplane: MessageDataplane, records: list[Record]) -> None:
     assert await dataplane.apply(difference([], records)) == []
 
 
@@ -87,7 +86,7 @@ def down(i: Inner, payload: bytes = b"payload", **more: int) -> bytes:
 
 @OUTER
 async def test_decapsulation_gives_the_inner_packet(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     await programme(dataplane, gtpu(o))
     for inner in (up(I4), up(I6)):
@@ -101,7 +100,7 @@ async def test_decapsulation_gives_the_inner_packet(
 @OUTER
 @PSC
 async def test_encapsulation_is_what_the_specification_says(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, psc: GtpuPsc
+    dataplane: MessageDataplane, wire: Wire, o: Outer, psc: GtpuPsc
 ) -> None:
     await programme(dataplane, gtpu(o, psc=psc, qfi=9))
     for inner in (down(I4), down(I6)):
@@ -116,7 +115,7 @@ async def test_encapsulation_is_what_the_specification_says(
 
 
 @OUTER
-async def test_outer_checksums_of_any_content(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_outer_checksums_of_any_content(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     await programme(dataplane, gtpu(o))
     for i in (I4, I6):
         for size in (28, 29, 63, 64, 65, 1000, 1001):
@@ -128,7 +127,7 @@ async def test_outer_checksums_of_any_content(dataplane: EmbeddedDataplane, wire
 
 @OUTER
 async def test_teids_within_and_beyond_the_declared_range(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     teids = (1, LOCAL_TEID, MANY - 1, MANY, 0xFFFFFFFF)
     records: list[Record] = [*pools(), endpoint(o), peer(o)]
@@ -141,7 +140,7 @@ async def test_teids_within_and_beyond_the_declared_range(
 
 
 @OUTER
-async def test_header_options_are_walked(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_header_options_are_walked(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     await programme(dataplane, gtpu(o))
     inner = up(I4)
     variants = [
@@ -162,7 +161,7 @@ async def test_header_options_are_walked(dataplane: EmbeddedDataplane, wire: Wir
 
 @OUTER
 async def test_extension_that_must_be_understood_is_answered(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     await programme(dataplane, gtpu(o))
     unknown = bytes([1, 0, 0, 0])
@@ -175,7 +174,7 @@ async def test_extension_that_must_be_understood_is_answered(
 
 
 @OUTER
-async def test_echo_request_is_answered(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_echo_request_is_answered(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     await programme(dataplane, gtpu(o))
     for sequence, source in (
         (1, o.peer),
@@ -197,7 +196,7 @@ async def test_echo_request_is_answered(dataplane: EmbeddedDataplane, wire: Wire
 
 @OUTER
 async def test_unknown_teid_gets_an_error_indication(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     await programme(dataplane, gtpu(o))
     answer = wire.exchange(gtp(o, up(I4), teid=0xDEAD, sport=5555)).packet
@@ -214,7 +213,7 @@ async def test_unknown_teid_gets_an_error_indication(
     assert stats.drops["gtpuUnknownTeid"] == 1 and stats.counters["gtpuErrorIndicationsSent"] == 1
 
 
-async def test_error_indications_are_limited(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_error_indications_are_limited(dataplane: MessageDataplane, wire: Wire) -> None:
     await programme(dataplane, gtpu(O4))
     layer = parse(gtp(O4, up(I4)))
     layer[UDP].chksum = 0
@@ -231,7 +230,7 @@ async def test_error_indications_are_limited(dataplane: EmbeddedDataplane, wire:
 
 @OUTER
 async def test_end_marker_is_noted_and_goes_nowhere(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     await programme(dataplane, gtpu(o))
     wire.send(gtp(o, b"", kind=END_MARKER))
@@ -246,7 +245,7 @@ async def test_end_marker_is_noted_and_goes_nowhere(
 @OUTER
 @INNER
 async def test_inner_source_must_be_the_users(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, i: Inner
+    dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner
 ) -> None:
     await programme(dataplane, gtpu(o))
     spoofed = packet(Protocol.UDP, (i.stranger, 4000), (i.host, 53))
@@ -262,7 +261,7 @@ async def test_inner_source_must_be_the_users(
 
 @OUTER
 async def test_malformed_messages_are_dropped_by_reason(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     await programme(dataplane, gtpu(o))
     inner = up(I4)
@@ -295,7 +294,7 @@ async def test_malformed_messages_are_dropped_by_reason(
     assert wire.exchange(bytes(good)).packet == inner
 
 
-async def test_wrong_outer_checksum_is_dropped(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_wrong_outer_checksum_is_dropped(dataplane: MessageDataplane, wire: Wire) -> None:
     await programme(dataplane, gtpu(O6))
     raw = bytearray(gtp(O6, up(I4)))
     raw[46] ^= 1
@@ -309,7 +308,7 @@ async def test_wrong_outer_checksum_is_dropped(dataplane: EmbeddedDataplane, wir
 @OUTER
 @INNER
 async def test_user_that_no_tunnel_has_is_unreachable(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, i: Inner
+    dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner
 ) -> None:
     await programme(dataplane, gtpu(o))
     request = packet(Protocol.UDP, (i.host, 53), (i.stranger, 4000))
@@ -323,7 +322,7 @@ async def test_user_that_no_tunnel_has_is_unreachable(
 
 
 @OUTER
-async def test_ttl_runs_out_before_the_tunnel(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_ttl_runs_out_before_the_tunnel(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     await programme(dataplane, gtpu(o))
     for i in (I4, I6):
         answer = parse(wire.exchange(down(i, ttl=1)).packet)
@@ -335,7 +334,7 @@ async def test_ttl_runs_out_before_the_tunnel(dataplane: EmbeddedDataplane, wire
 @INNER
 @PSC
 async def test_largest_packet_and_one_byte_more(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, psc: GtpuPsc, i: Inner
+    dataplane: MessageDataplane, wire: Wire, o: Outer, psc: GtpuPsc, i: Inner
 ) -> None:
     await programme(dataplane, gtpu(o, psc=psc, qfi=1))
     overhead = o.overhead + (0 if psc == GtpuPsc.NONE else 8)
@@ -365,7 +364,7 @@ async def test_largest_packet_and_one_byte_more(
 
 
 @OUTER
-async def test_ipv4_that_may_be_fragmented_is(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_ipv4_that_may_be_fragmented_is(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     await programme(dataplane, gtpu(o))
     content = bytes(k % 253 for k in range(1460))
     inner = down(I4, content)
@@ -386,7 +385,7 @@ async def test_ipv4_that_may_be_fragmented_is(dataplane: EmbeddedDataplane, wire
     assert pieces[1].frag * 8 == len(bytes(pieces[0].payload))
 
 
-async def test_mtu_of_endpoint_and_peer(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_mtu_of_endpoint_and_peer(dataplane: MessageDataplane, wire: Wire) -> None:
     base: list[Record] = [*pools(), tunnel(O4), ue(O4, I6.prefix)]
     request = down(I6, bytes(1300))
     old = [*base, endpoint(O4), peer(O4)]
@@ -402,7 +401,7 @@ async def test_mtu_of_endpoint_and_peer(dataplane: EmbeddedDataplane, wire: Wire
 
 @OUTER
 @INNER
-async def test_dscp_fixed_and_copied(dataplane: EmbeddedDataplane, wire: Wire, o: Outer, i: Inner) -> None:
+async def test_dscp_fixed_and_copied(dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner) -> None:
     base: list[Record] = [*pools(), peer(o), tunnel(o), ue(o, i.prefix)]
     layer = parse(down(i))
     if i is I4:
@@ -423,7 +422,7 @@ async def test_dscp_fixed_and_copied(dataplane: EmbeddedDataplane, wire: Wire, o
 @OUTER
 @INNER
 async def test_source_port_follows_the_flow(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, i: Inner
+    dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner
 ) -> None:
     await programme(dataplane, gtpu(o))
     chosen = {}
@@ -439,7 +438,7 @@ async def test_source_port_follows_the_flow(
 
 
 @OUTER
-async def test_outer_fragments_are_put_together(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_outer_fragments_are_put_together(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     await programme(dataplane, gtpu(o))
     inner = up(I6, bytes(k % 251 for k in range(1400)))
     fragments = split(gtp(o, inner), 400)
@@ -458,7 +457,7 @@ async def test_outer_fragments_are_put_together(dataplane: EmbeddedDataplane, wi
 
 
 @OUTER
-async def test_fragments_of_others_pass(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_fragments_of_others_pass(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     """Fragments to the local address that are no GTP-U are none of ours."""
     await programme(dataplane, gtpu(o))
     datagram = bytes(network(o.peer, o.local) / UDP(sport=9, dport=53) / Raw(bytes(2000)))
@@ -507,7 +506,7 @@ def split(raw: bytes, size: int) -> list[bytes]:
 @pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.UDP], ids=["tcp", "udp"])
 @pytest.mark.parametrize("a, i", [(V4, I4), (V6, I6)], ids=["ipv4", "ipv6"])
 async def test_user_reaches_a_service_and_gets_its_answer(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, a: Addresses, i: Inner, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, o: Outer, a: Addresses, i: Inner, protocol: Protocol
 ) -> None:
     web = Service("web", a.family, protocol, 80, ((a.endpoints[0], 8080),), vip=a.vip)
     await programme(dataplane, [*gtpu(o), *web.records()])
@@ -531,7 +530,7 @@ async def test_user_reaches_a_service_and_gets_its_answer(
 @OUTER
 @INNER
 async def test_user_to_user_turns_round_on_the_node(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, i: Inner
+    dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner
 ) -> None:
     other = ue(o, "10.60.0.6/32" if i is I4 else "fd00:60:0:6::/64", 7)
     second = tunnel(o, local_teid=7, remote_teid=77)
@@ -543,7 +542,7 @@ async def test_user_to_user_turns_round_on_the_node(
 
 @OUTER
 async def test_icmp_error_for_a_user_goes_into_the_tunnel(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     """A Service without endpoints: the user gets the rejection."""
     web = Service("web", 4, Protocol.UDP, 80, (), vip=V4.vip)
@@ -556,7 +555,7 @@ async def test_icmp_error_for_a_user_goes_into_the_tunnel(
 
 
 @OUTER
-async def test_other_traffic_is_left_alone(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_other_traffic_is_left_alone(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     await programme(dataplane, gtpu(o))
     elsewhere = "192.0.2.51" if o is O4 else "2001:db8::51"
     message = GTP_U_Header(teid=LOCAL_TEID) / Raw(up(I4))
@@ -569,7 +568,7 @@ async def test_other_traffic_is_left_alone(dataplane: EmbeddedDataplane, wire: W
     assert (await dataplane.stats()).counters["gtpuDecapsulated"] == 0
 
 
-async def test_rates_of_the_paths_are_what_was_sent(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_rates_of_the_paths_are_what_was_sent(dataplane: MessageDataplane, wire: Wire) -> None:
     await programme(dataplane, gtpu(O4))
     request, outer = down(I4), gtp(O4, up(I4))
     for _ in range(20):
@@ -587,7 +586,7 @@ async def test_rates_of_the_paths_are_what_was_sent(dataplane: EmbeddedDataplane
 @OUTER
 @pytest.mark.parametrize("i", [I4, I6], ids=["ipv4", "ipv6"])
 async def test_inner_packet_larger_than_the_link(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, i: Inner
+    dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner
 ) -> None:
     """It came in outer fragments: a router fragments it, or says so to the user."""
     await programme(dataplane, gtpu(o))
@@ -612,7 +611,7 @@ async def test_inner_packet_larger_than_the_link(
 
 
 @OUTER
-async def test_tunnel_in_a_tunnel_is_refused(dataplane: EmbeddedDataplane, wire: Wire, o: Outer) -> None:
+async def test_tunnel_in_a_tunnel_is_refused(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
     """A user cannot send as another one through the node's own GTP-U address."""
     await programme(dataplane, gtpu(o, flags=GtpuTunnelFlag.NONE))
     forged = bytes(network(I4.ue if o is O4 else I6.ue, o.local) / parse(gtp(o, up(I4))).payload)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.contract.conftest import ENGINES
 from tests.contract.engine_gtpu import (
     CAPACITY,
     ECHO_REQUEST,
@@ -37,10 +36,11 @@ from tests.contract.engine_gtpu import (
 )
 from tests.contract.engine_lab import Namespace, Wire
 from tests.contract.engine_packets import UDP, addresses, network, packet, parse
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import difference
+from tests.contract.engines import ENGINES, engine_named
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.protocol import PathCondition, PathState
 from vpp_operator.dataplane.records import GtpuPsc, GtpuTunnelFlag, Protocol, Record
 
@@ -48,9 +48,8 @@ OUTER = pytest.mark.parametrize("o", [O4, O6], ids=["over-ipv4", "over-ipv6"])
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
-    workers = int(request.param.rpartition("-")[2])
-    with embedded_engine(node, workers=workers, capacity=CAPACITY) as process:
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
+    with engine_named(request.param, node, CAPACITY) as process:
         process.start()
         yield process
 
@@ -62,7 +61,7 @@ def response(o: Outer, sequence: int, *, restart: int = 5, source: str = "") -> 
     )
 
 
-async def path(dataplane: EmbeddedDataplane, address: str) -> PathState:
+async def path(dataplane: MessageDataplane, address: str) -> PathState:
     found = [p for p in await dataplane.gtpu_paths() if p.address == ipaddress.ip_address(address)]
     assert len(found) == 1
     return found[0]
@@ -70,7 +69,7 @@ async def path(dataplane: EmbeddedDataplane, address: str) -> PathState:
 
 @OUTER
 async def test_echo_requests_and_the_state_of_the_path(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     first = peer(o, echo_interval_ms=600, t3_ms=100, n3=3)
     records: list[Record] = [*pools(), endpoint(o), first, peer(o, o.other_peer)]
@@ -128,7 +127,7 @@ async def test_echo_requests_and_the_state_of_the_path(
 
 
 async def test_a_new_peer_in_the_place_of_an_old_one_starts_anew(
-    dataplane: EmbeddedDataplane, wire: Wire
+    dataplane: MessageDataplane, wire: Wire
 ) -> None:
     old: list[Record] = [*pools(), endpoint(O4), peer(O4, echo_interval_ms=60000)]
     new: list[Record] = [*pools(), endpoint(O4), peer(O4, "198.51.100.77", echo_interval_ms=60000)]
@@ -172,7 +171,7 @@ async def test_paths_of_many_peers(node: Namespace) -> None:
 @OUTER
 @pytest.mark.parametrize("psc", [GtpuPsc.NONE, GtpuPsc.DL], ids=["plain", "psc"])
 async def test_end_marker_goes_to_the_old_peer(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer, psc: GtpuPsc
+    dataplane: MessageDataplane, wire: Wire, o: Outer, psc: GtpuPsc
 ) -> None:
     flags = GtpuTunnelFlag.INNER_SOURCE_CHECK | GtpuTunnelFlag.END_MARKER_ON_REPLACE
     assert await dataplane.apply(difference([], gtpu(o, flags=flags, psc=psc))) == []
@@ -199,7 +198,7 @@ async def test_end_marker_goes_to_the_old_peer(
 
 @OUTER
 async def test_error_indication_is_noted_at_the_tunnels_it_is_about(
-    dataplane: EmbeddedDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer
 ) -> None:
     others = [
         tunnel(o, local_teid=2, remote_teid=REMOTE_TEID),
@@ -228,7 +227,7 @@ async def test_error_indication_is_noted_at_the_tunnels_it_is_about(
     assert seen == {2}
 
 
-async def test_answers_of_strangers_change_nothing(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_answers_of_strangers_change_nothing(dataplane: MessageDataplane, wire: Wire) -> None:
     assert await dataplane.apply(difference([], gtpu(O4))) == []
     elements = bytes([16]) + REMOTE_TEID.to_bytes(4, "big") + bytes([133, 0, 4, 198, 51, 100, 21])
     wire.send(response(O4, 1))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from scapy.contrib.gtp import GTP_U_Header
 from scapy.packet import Raw
-from tests.contract.conftest import ENGINES, needs_root
+from tests.contract.conftest import needs_root
 from tests.contract.engine_gtpu import (
     CAPACITY,
     I4,
@@ -34,8 +34,9 @@ from tests.contract.engine_gtpu import (
 )
 from tests.contract.engine_lab import Namespace, Wire
 from tests.contract.engine_packets import TCP, UDP, network, packet, parse
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import difference
+from tests.contract.engines import ENGINES, engine_named
 
 from vpp_operator.dataplane.records import Protocol
 
@@ -52,9 +53,8 @@ def data_node() -> Iterator[Namespace]:
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, data_node: Namespace) -> Iterator[EmbeddedEngine]:
-    workers = int(request.param.rpartition("-")[2])
-    with embedded_engine(data_node, workers=workers, capacity=CAPACITY) as process:
+def engine(request: pytest.FixtureRequest, data_node: Namespace) -> Iterator[Engine]:
+    with engine_named(request.param, data_node, CAPACITY) as process:
         process.start()
         yield process
 
@@ -73,7 +73,7 @@ def message(inner: bytes) -> bytes:
 
 @OUTER
 @INNER
-async def test_both_ways_between_kernel_sockets(engine: EmbeddedEngine, o: Outer, i: Inner) -> None:
+async def test_both_ways_between_kernel_sockets(engine: Engine, o: Outer, i: Inner) -> None:
     """The kernel leaves checksums to be done on the way in, and verifies ours on the way out."""
     namespace = engine.namespace
     async with engine.dataplane() as dataplane:
@@ -103,7 +103,7 @@ async def test_both_ways_between_kernel_sockets(engine: EmbeddedEngine, o: Outer
 @OUTER
 @INNER
 async def test_large_udp_frame_of_a_peer_is_cut_before_it_is_taken_out(
-    engine: EmbeddedEngine, o: Outer, i: Inner
+    engine: Engine, o: Outer, i: Inner
 ) -> None:
     """A peer that sends many G-PDUs by segmentation offload."""
     namespace = engine.namespace
@@ -127,9 +127,7 @@ async def test_large_udp_frame_of_a_peer_is_cut_before_it_is_taken_out(
 
 @OUTER
 @INNER
-async def test_large_udp_frame_of_a_host_is_cut_for_the_tunnel(
-    engine: EmbeddedEngine, o: Outer, i: Inner
-) -> None:
+async def test_large_udp_frame_of_a_host_is_cut_for_the_tunnel(engine: Engine, o: Outer, i: Inner) -> None:
     namespace = engine.namespace
     async with engine.dataplane() as dataplane:
         assert await dataplane.apply(difference([], gtpu(o))) == []

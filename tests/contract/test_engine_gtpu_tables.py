@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.contract.conftest import ENGINES
 from tests.contract.engine_gtpu import (
     CAPACITY,
     I4,
@@ -33,10 +32,11 @@ from tests.contract.engine_gtpu import (
 )
 from tests.contract.engine_lab import Namespace, Wire
 from tests.contract.engine_packets import packet
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import difference, pack, settings
+from tests.contract.engines import ENGINES, engine_named
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.protocol import Batch, Failure
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
@@ -57,14 +57,13 @@ TABLES = (Table.GTPU_ENDPOINT, Table.GTPU_PEER, Table.GTPU_TUNNEL, Table.GTPU_UE
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
-    workers = int(request.param.rpartition("-")[2])
-    with embedded_engine(node, workers=workers, capacity=CAPACITY) as process:
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
+    with engine_named(request.param, node, CAPACITY) as process:
         process.start()
         yield process
 
 
-async def dumped(dataplane: EmbeddedDataplane) -> dict[Table, dict[bytes, int]]:
+async def dumped(dataplane: MessageDataplane) -> dict[Table, dict[bytes, int]]:
     found: dict[Table, dict[bytes, int]] = {}
     for table in Table:
         entries = [entry async for piece in dataplane.dump(table) for entry in piece]
@@ -98,7 +97,7 @@ def some_tunnels() -> list[Record]:
     return records
 
 
-async def test_dump_is_what_was_programmed(dataplane: EmbeddedDataplane) -> None:
+async def test_dump_is_what_was_programmed(dataplane: MessageDataplane) -> None:
     wanted = some_tunnels()
     assert await dataplane.apply(difference([], wanted)) == []
     assert await dumped(dataplane) == digests(wanted)
@@ -117,7 +116,7 @@ async def test_dump_is_what_was_programmed(dataplane: EmbeddedDataplane) -> None
     assert not any(stats.tables[name].used for name in used)
 
 
-async def test_everything_changes_in_place(dataplane: EmbeddedDataplane) -> None:
+async def test_everything_changes_in_place(dataplane: MessageDataplane) -> None:
     before = some_tunnels()
     after: list[Record] = []
     for record in before:
@@ -136,7 +135,7 @@ async def test_everything_changes_in_place(dataplane: EmbeddedDataplane) -> None
     assert await dumped(dataplane) == digests(after)
 
 
-async def test_bad_records_are_named_and_the_others_go_on(dataplane: EmbeddedDataplane) -> None:
+async def test_bad_records_are_named_and_the_others_go_on(dataplane: MessageDataplane) -> None:
     good = gtpu(O4)
     assert await dataplane.apply(difference([], good)) == []
 
@@ -189,7 +188,7 @@ async def test_bad_records_are_named_and_the_others_go_on(dataplane: EmbeddedDat
     assert await dumped(dataplane) == digests([*good, *extra])
 
 
-async def test_what_is_in_use_is_not_deleted(dataplane: EmbeddedDataplane) -> None:
+async def test_what_is_in_use_is_not_deleted(dataplane: MessageDataplane) -> None:
     records = gtpu(O4)
     assert await dataplane.apply(difference([], records)) == []
     for record in (endpoint(O4), peer(O4), tunnel(O4)):
@@ -201,7 +200,7 @@ async def test_what_is_in_use_is_not_deleted(dataplane: EmbeddedDataplane) -> No
     assert await dataplane.apply(Batch(deletes={Table.GTPU_PEER: [key]})) == []
 
 
-async def test_prefix_of_another_tunnel_stays(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_prefix_of_another_tunnel_stays(dataplane: MessageDataplane, wire: Wire) -> None:
     records = [*gtpu(O4), tunnel(O4, local_teid=2, remote_teid=22)]
     assert await dataplane.apply(difference([], records)) == []
     taken = ue(O4, I4.prefix, 2)
@@ -217,7 +216,7 @@ async def test_prefix_of_another_tunnel_stays(dataplane: EmbeddedDataplane, wire
     assert there == encapsulated(O4, hop(request), there, teid=22)
 
 
-async def test_full_tables_refuse_and_stay_correct(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_full_tables_refuse_and_stay_correct(dataplane: MessageDataplane, wire: Wire) -> None:
     base: list[Record] = [*pools(), endpoint(O4), peer(O4)]
     assert await dataplane.apply(difference([], base)) == []
     tunnels = [tunnel(O4, local_teid=teid) for teid in range(1, CAPACITY["tunnels"] + 11)]
@@ -241,7 +240,7 @@ async def test_full_tables_refuse_and_stay_correct(dataplane: EmbeddedDataplane,
     assert failures == []
 
 
-async def test_counters_of_chosen_and_of_all_tunnels(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_counters_of_chosen_and_of_all_tunnels(dataplane: MessageDataplane, wire: Wire) -> None:
     wanted = [*gtpu(O4), *(tunnel(O4, local_teid=teid) for teid in range(1, 20))]
     assert await dataplane.apply(difference([], wanted)) == []
     inner = packet(Protocol.UDP, (I4.ue, 4000), (I4.host, 53))
@@ -261,7 +260,7 @@ async def test_counters_of_chosen_and_of_all_tunnels(dataplane: EmbeddedDataplan
     assert all(c.rx_packets == 0 for c in await dataplane.gtpu_counters())
 
 
-async def test_a_killed_engine_keeps_tunnels(engine: EmbeddedEngine, wire: Wire) -> None:
+async def test_a_killed_engine_keeps_tunnels(engine: Engine, wire: Wire) -> None:
     wanted = some_tunnels()
     inner = packet(Protocol.UDP, ("10.60.2.4", 4000), (I4.host, 53))
     request = packet(Protocol.UDP, (I4.host, 53), ("10.60.2.4", 4000))
@@ -280,7 +279,7 @@ async def test_a_killed_engine_keeps_tunnels(engine: EmbeddedEngine, wire: Wire)
             assert await dataplane.apply(difference([], wanted)) == []
 
 
-async def test_switches_in_effect(dataplane: EmbeddedDataplane) -> None:
+async def test_switches_in_effect(dataplane: MessageDataplane) -> None:
     never = dict.fromkeys(("skipInnerIpInput", "gtpuBypass", "skipOuterLookup"), "notApplicable")
     default = {"lookupCache": "on", "prefetch": "on", "loop": "quad"}
     assert (await dataplane.info()).gtpu_switches == never | default

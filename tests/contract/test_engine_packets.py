@@ -17,7 +17,7 @@ from tests.contract.engine_packets import (
 )
 from tests.contract.engine_services import SNAT_PORTS, V4, V6, Addresses, Service, difference, settings
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.records import Protocol, Verdict
 
 FAMILIES = pytest.mark.parametrize("a", [V4, V6], ids=["ipv4", "ipv6"])
@@ -38,7 +38,7 @@ def web(a: Addresses, protocol: Protocol, endpoints: int = 1, **more: object) ->
     )
 
 
-async def programme(dataplane: EmbeddedDataplane, *services: Service) -> None:
+async def programme(dataplane: MessageDataplane, *services: Service) -> None:
     wanted = settings() + [record for service in services for record in service.records()]
     assert await dataplane.apply(difference([], wanted)) == []
 
@@ -46,7 +46,7 @@ async def programme(dataplane: EmbeddedDataplane, *services: Service) -> None:
 @FAMILIES
 @PROTOCOLS
 async def test_cluster_ip_from_a_pod_keeps_the_source(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     await programme(dataplane, web(a, protocol))
     client, vip, endpoint = (a.pod, 40000), (a.vip, 80), (a.endpoints[0], 8080)
@@ -67,7 +67,7 @@ async def test_cluster_ip_from_a_pod_keeps_the_source(
 @PROTOCOLS
 @pytest.mark.parametrize("kind", ["cluster-ip", "node-port", "external-ip"])
 async def test_clients_that_are_no_pods_are_masqueraded(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol, kind: str
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol, kind: str
 ) -> None:
     await programme(dataplane, web(a, protocol))
     client, endpoint = (a.outside, 40000), (a.endpoints[0], 8080)
@@ -86,7 +86,7 @@ async def test_clients_that_are_no_pods_are_masqueraded(
 @FAMILIES
 @PROTOCOLS
 async def test_hairpin_is_masqueraded(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     service = Service("self", a.family, protocol, 80, ((a.pod, 8080),), vip=a.vip)
     await programme(dataplane, service)
@@ -104,7 +104,7 @@ async def test_hairpin_is_masqueraded(
 @FAMILIES
 @PROTOCOLS
 async def test_two_services_of_one_endpoint_are_told_apart(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     other_vip = a.vip + "1"
     endpoint = (a.endpoints[0], 8080)
@@ -124,7 +124,7 @@ async def test_two_services_of_one_endpoint_are_told_apart(
 
 @FAMILIES
 async def test_choice_is_even_and_kept_by_the_flow(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     await programme(dataplane, web(a, Protocol.UDP, endpoints=4))
     chosen: dict[int, str] = {}
@@ -142,7 +142,7 @@ async def test_choice_is_even_and_kept_by_the_flow(
 @FAMILIES
 @PROTOCOLS
 async def test_no_endpoint_is_rejected(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     await programme(dataplane, web(a, protocol, endpoints=0))
     request = packet(protocol, (a.pod, 40000), (a.vip, 80))
@@ -164,7 +164,7 @@ async def test_no_endpoint_is_rejected(
 
 @FAMILIES
 async def test_no_endpoint_is_dropped_by_policy(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     await programme(dataplane, web(a, Protocol.TCP, endpoints=0, empty=Verdict.DROP))
     wire.send(packet(Protocol.TCP, (a.pod, 40000), (a.vip, 80)))
@@ -175,7 +175,7 @@ async def test_no_endpoint_is_dropped_by_policy(
 @FAMILIES
 @PROTOCOLS
 async def test_port_that_no_service_has_is_rejected(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     await programme(dataplane, web(a, protocol))
     answer = parse(wire.exchange(packet(protocol, (a.pod, 40000), (a.vip, 81))).packet)
@@ -185,7 +185,7 @@ async def test_port_that_no_service_has_is_rejected(
 
 @FAMILIES
 async def test_address_that_no_service_has_is_dropped(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     await programme(dataplane, web(a, Protocol.TCP))
     wire.send(packet(Protocol.TCP, (a.pod, 40000), (a.unallocated, 80)))
@@ -195,7 +195,7 @@ async def test_address_that_no_service_has_is_dropped(
 
 @FAMILIES
 async def test_what_is_not_ours_passes_untouched(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     await programme(dataplane, web(a, Protocol.TCP))
     request = packet(Protocol.TCP, (a.endpoints[0], 8080), (a.outside, 50000), flags="SA")
@@ -205,7 +205,7 @@ async def test_what_is_not_ours_passes_untouched(
 
 
 @FAMILIES
-async def test_ttl_runs_out(dataplane: EmbeddedDataplane, wire: Wire, a: Addresses) -> None:
+async def test_ttl_runs_out(dataplane: MessageDataplane, wire: Wire, a: Addresses) -> None:
     await programme(dataplane, web(a, Protocol.UDP))
     answer = parse(wire.exchange(packet(Protocol.UDP, (a.pod, 40000), (a.vip, 80), ttl=1)).packet)
     assert (answer.src, answer.dst) == (a.node, a.pod)
@@ -215,7 +215,7 @@ async def test_ttl_runs_out(dataplane: EmbeddedDataplane, wire: Wire, a: Address
         assert answer[ICMPv6TimeExceeded].code == 0
 
 
-async def test_udp_without_a_checksum_stays_so(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_udp_without_a_checksum_stays_so(dataplane: MessageDataplane, wire: Wire) -> None:
     await programme(dataplane, web(V4, Protocol.UDP))
     layer = parse(packet(Protocol.UDP, (V4.pod, 40000), (V4.vip, 80)))
     layer[UDP].chksum = 0
@@ -227,7 +227,7 @@ async def test_udp_without_a_checksum_stays_so(dataplane: EmbeddedDataplane, wir
 
 @FAMILIES
 async def test_udp_flow_leaves_an_endpoint_that_serves_no_more(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     before = Service("dns", a.family, Protocol.UDP, 53, ((a.endpoints[0], 53),), vip=a.vip)
     after = Service("dns", a.family, Protocol.UDP, 53, ((a.endpoints[1], 53),), vip=a.vip)
@@ -240,7 +240,7 @@ async def test_udp_flow_leaves_an_endpoint_that_serves_no_more(
 
 @FAMILIES
 async def test_tcp_flow_stays_with_its_endpoint(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     before = Service("web", a.family, Protocol.TCP, 80, ((a.endpoints[0], 80),), vip=a.vip)
     after = Service("web", a.family, Protocol.TCP, 80, ((a.endpoints[1], 80),), vip=a.vip)
@@ -255,7 +255,7 @@ async def test_tcp_flow_stays_with_its_endpoint(
     assert wire.exchange(new).packet == forwarded(new, destination=(a.endpoints[1], 80))
 
 
-async def test_rates_are_what_was_sent(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_rates_are_what_was_sent(dataplane: MessageDataplane, wire: Wire) -> None:
     await programme(dataplane, web(V4, Protocol.UDP))
     request = packet(Protocol.UDP, (V4.pod, 40000), (V4.vip, 80), b"x" * 100)
     before = (await dataplane.stats()).paths["service"]

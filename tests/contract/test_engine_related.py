@@ -27,7 +27,7 @@ from tests.contract.engine_packets import (
 )
 from tests.contract.engine_services import V4, V6, Addresses, Service, difference, settings
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.records import Protocol
 
 FAMILIES = pytest.mark.parametrize("a", [V4, V6], ids=["ipv4", "ipv6"])
@@ -35,7 +35,7 @@ PROTOCOLS = pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.UDP], id
 ETHERNET = 14
 
 
-async def programme(dataplane: EmbeddedDataplane, a: Addresses, protocol: Protocol) -> None:
+async def programme(dataplane: MessageDataplane, a: Addresses, protocol: Protocol) -> None:
     service = Service("web", a.family, protocol, 80, ((a.endpoints[0], 8080),), vip=a.vip, node_port=30080)
     assert await dataplane.apply(difference([], settings() + service.records())) == []
 
@@ -68,7 +68,7 @@ def checksums_are_right(raw: bytes) -> bool:
 @FAMILIES
 @PROTOCOLS
 async def test_error_on_the_way_to_the_endpoint_reaches_the_client(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     await programme(dataplane, a, protocol)
     client, target = (a.outside, 40000), (a.node, 30080)
@@ -89,7 +89,7 @@ async def test_error_on_the_way_to_the_endpoint_reaches_the_client(
 @FAMILIES
 @PROTOCOLS
 async def test_error_on_the_way_to_the_client_reaches_the_endpoint(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     await programme(dataplane, a, protocol)
     client, target, endpoint = (a.outside, 40000), (a.node, 30080), (a.endpoints[0], 8080)
@@ -109,7 +109,7 @@ async def test_error_on_the_way_to_the_client_reaches_the_endpoint(
 
 @FAMILIES
 async def test_port_unreachable_of_the_endpoint_reaches_the_client(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     await programme(dataplane, a, Protocol.UDP)
     sent = wire.exchange(packet(Protocol.UDP, (a.pod, 40000), (a.vip, 80))).packet
@@ -122,7 +122,7 @@ async def test_port_unreachable_of_the_endpoint_reaches_the_client(
 
 @FAMILIES
 async def test_error_about_no_flow_of_ours_passes(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     await programme(dataplane, a, Protocol.UDP)
     stranger = packet(Protocol.UDP, (a.endpoints[1], 1), (a.outside, 2))
@@ -170,7 +170,7 @@ def assembled(a: Addresses, pieces: list[bytes]) -> bytes:
 @FAMILIES
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2)], ids=str)
 async def test_fragments_follow_their_first(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, order: tuple[int, ...]
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, order: tuple[int, ...]
 ) -> None:
     await programme(dataplane, a, Protocol.UDP)
     payload = bytes(i & 0xFF for i in range(2000))
@@ -190,7 +190,7 @@ async def test_fragments_follow_their_first(
 
 @FAMILIES
 async def test_fragments_without_a_first_are_let_go(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses
+    dataplane: MessageDataplane, wire: Wire, a: Addresses
 ) -> None:
     await programme(dataplane, a, Protocol.UDP)
     request = packet(Protocol.UDP, (a.pod, 40000), (a.vip, 80), b"x" * 2000)
@@ -229,7 +229,7 @@ def partial(a: Addresses, raw: bytes, protocol: Protocol) -> tuple[bytes, Offloa
 @FAMILIES
 @PROTOCOLS
 async def test_partial_checksum_stays_partial(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     await programme(dataplane, a, protocol)
     request = packet(protocol, (a.pod, 40000), (a.vip, 80))
@@ -244,7 +244,7 @@ async def test_partial_checksum_stays_partial(
 @FAMILIES
 @PROTOCOLS
 async def test_large_frame_passes_whole(
-    dataplane: EmbeddedDataplane, wire: Wire, a: Addresses, protocol: Protocol
+    dataplane: MessageDataplane, wire: Wire, a: Addresses, protocol: Protocol
 ) -> None:
     await programme(dataplane, a, protocol)
     client, vip, endpoint = (a.pod, 40000), (a.vip, 80), (a.endpoints[0], 8080)

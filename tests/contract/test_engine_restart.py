@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tests.contract.conftest import needs_root
 from tests.contract.engine_lab import Namespace
 from tests.contract.engine_node import Node, listen, node_with_pods
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import V4, V6, Addresses, Service, difference, settings
 
 from vpp_operator.dataplane.records import Protocol
@@ -96,13 +96,13 @@ async def progress(flows: list[Flow], tasks: list[asyncio.Task[None]], before: l
         await asyncio.sleep(0.1)
 
 
-async def created_sessions(engine: EmbeddedEngine) -> int:
+async def created_sessions(engine: Engine) -> int:
     """Sessions that this process made: none, as long as all flows are those of before."""
     async with engine.dataplane() as dataplane:
         return (await dataplane.stats()).counters["sessionsCreated"]
 
 
-async def kill_and_start(engine: EmbeddedEngine, noise: random.Random) -> int:
+async def kill_and_start(engine: Engine, noise: random.Random) -> int:
     """Kill it once, or several times if it is killed before it is ready; return how often."""
     kills = 1
     await asyncio.to_thread(engine.kill)
@@ -118,7 +118,7 @@ async def kill_and_start(engine: EmbeddedEngine, noise: random.Random) -> int:
     return kills
 
 
-async def endure(engine: EmbeddedEngine, pods: Node) -> list[Flow]:
+async def endure(engine: Engine, pods: Node) -> list[Flow]:
     """Open the flows, kill the engine under them, end them in order."""
     noise = random.Random(time.time_ns())
     services = [

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 from tests.contract.engine_lab import Namespace, Wire
 from tests.contract.engine_packets import addresses, packet
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import USABLE, V4, difference, settings
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.protocol import Batch
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
@@ -34,7 +34,7 @@ FIRST_ENDPOINT = int(ipaddress.ip_address("10.128.0.0"))
 
 
 @pytest.fixture
-def large(node: Namespace) -> Iterator[EmbeddedEngine]:
+def large(node: Namespace) -> Iterator[Engine]:
     capacity = {
         "sessions": 4096,
         "services": SERVICES,
@@ -72,7 +72,7 @@ def records(numbers: range) -> dict[Table, list[bytes]]:
     return found
 
 
-async def dumped(dataplane: EmbeddedDataplane, table: Table) -> dict[bytes, int]:
+async def dumped(dataplane: MessageDataplane, table: Table) -> dict[bytes, int]:
     held: dict[bytes, int] = {}
     entries = 0
     async for part in dataplane.dump(table):
@@ -82,7 +82,7 @@ async def dumped(dataplane: EmbeddedDataplane, table: Table) -> dict[bytes, int]
     return held
 
 
-async def check(dataplane: EmbeddedDataplane, wanted: dict[Table, list[bytes]]) -> None:
+async def check(dataplane: MessageDataplane, wanted: dict[Table, list[bytes]]) -> None:
     """The tables hold exactly these records: every key with the digest of its whole content."""
     for table, packed in wanted.items():
         size = KEY_SIZE[table]
@@ -99,7 +99,7 @@ def use(wire: Wire, numbers: list[int], port: int) -> None:
         assert addresses(back)[1] in {endpoint(number, which) for which in range(ENDPOINTS)}
 
 
-async def test_full_size_is_programmed_dumped_and_used(large: EmbeddedEngine, node: Namespace) -> None:
+async def test_full_size_is_programmed_dumped_and_used(large: Engine, node: Namespace) -> None:
     wire = Wire(node)
     wanted = records(range(SERVICES))
     some = [0, SERVICES - 1, *random.Random(1).sample(range(SERVICES), 200)]

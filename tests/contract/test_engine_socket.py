@@ -1,29 +1,35 @@
-"""The control socket: hostile senders stop neither the engine nor others; the adapter says what is wrong."""
+"""The embedded engine's control socket: hostile senders stop neither the engine nor others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import socket
 import stat
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.engine_lab import Wire
+from tests.contract.engine_lab import Namespace, Wire
+from tests.contract.engine_messages import EPROTO, message
 from tests.contract.engine_packets import addresses, packet
-from tests.contract.engine_process import EmbeddedEngine
+from tests.contract.engine_process import SMALL, EmbeddedEngine, embedded_engine
 from tests.contract.engine_services import V4, Service, difference, settings
 
 from vpp_operator.dataplane.embedded import EmbeddedDataplane
 from vpp_operator.dataplane.protocol import Batch, DataplaneError, DataplaneUnavailableError
-from vpp_operator.dataplane.records import Protocol, ServiceRecord, Table
-from vpp_operator.dataplane.wire import HEADER, MAX_BYTES, REPLY, Header, MessageType
+from vpp_operator.dataplane.records import Protocol, Table
+from vpp_operator.dataplane.wire import HEADER, MAX_BYTES, Header, MessageType
 
-EPROTO, EINVAL = -71, -22
+
+@pytest.fixture(params=[1, 2], ids=["1-worker", "2-workers"])
+def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[EmbeddedEngine]:
+    with embedded_engine(node, workers=request.param, capacity=SMALL) as process:
+        process.start()
+        yield process
 
 
 def connect(engine: EmbeddedEngine) -> socket.socket:
@@ -42,69 +48,6 @@ def receive(raw: socket.socket) -> tuple[Header, bytes]:
     while len(payload) < header.length - HEADER.size:
         payload += raw.recv(header.length - HEADER.size - len(payload)) or pytest.fail("connection closed")
     return header, payload
-
-
-def message(
-    kind: int,
-    payload: bytes = b"",
-    *,
-    length: int | None = None,
-    version: int = 1,
-    count: int = 0,
-    record_size: int = 0,
-    table: int = 0,
-    cursor: int = 0,
-) -> bytes:
-    size = HEADER.size + len(payload) if length is None else length
-    return HEADER.pack(size, kind, version, 77, count, record_size, table, 0, cursor) + payload
-
-
-BAD = {
-    "version": (message(MessageType.INFO, version=2), EPROTO),
-    "type 0": (message(0), EINVAL),
-    "type 11": (message(11), EINVAL),
-    "a reply": (message(MessageType.INFO | REPLY), EINVAL),
-    "table 0": (message(MessageType.DUMP, table=0), EINVAL),
-    "table 10": (message(MessageType.DUMP, table=10), EINVAL),
-    "table 65535": (message(MessageType.UPSERT, bytes(32), count=1, record_size=32, table=65535), EINVAL),
-    "record size": (message(MessageType.UPSERT, bytes(31), count=1, record_size=31, table=3), EINVAL),
-    "record size 0": (message(MessageType.UPSERT, b"", count=5, record_size=0, table=3), EINVAL),
-    "count too large": (message(MessageType.UPSERT, bytes(32), count=2, record_size=32, table=3), EINVAL),
-    "count too small": (message(MessageType.UPSERT, bytes(64), count=1, record_size=32, table=3), EINVAL),
-    "count wraps": (message(MessageType.UPSERT, b"", count=0x08000000, record_size=32, table=3), EINVAL),
-    "too many records": (
-        message(MessageType.DELETE, bytes(8 * 4097), count=4097, record_size=8, table=3),
-        EINVAL,
-    ),
-    "payload for INFO": (message(MessageType.INFO, b"x"), EINVAL),
-    "count for COMMIT": (message(MessageType.COMMIT, count=1), EINVAL),
-    "counters of services": (
-        message(MessageType.GTPU_COUNTERS, bytes(16), count=1, record_size=16, table=3),
-        EINVAL,
-    ),
-    "counters, key size": (
-        message(MessageType.GTPU_COUNTERS, bytes(8), count=1, record_size=8, table=8),
-        EINVAL,
-    ),
-    "counters, payload without count": (message(MessageType.GTPU_COUNTERS, bytes(16), table=8), EINVAL),
-    "counters, count wraps": (
-        message(MessageType.GTPU_COUNTERS, b"", count=0x10000000, record_size=16, table=8),
-        EINVAL,
-    ),
-    "payload for GTPU_PATHS": (message(MessageType.GTPU_PATHS, b"x"), EINVAL),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-async def test_bad_message_is_refused_and_the_connection_goes_on(engine: EmbeddedEngine, name: str) -> None:
-    content, code = BAD[name]
-    with connect(engine) as raw:
-        raw.sendall(content)
-        header, payload = receive(raw)
-        assert (header.retval, header.context, payload) == (code, 77, b"")
-        raw.sendall(message(MessageType.INFO))
-        header, payload = receive(raw)
-        assert header.retval == 0 and json.loads(payload)["engine"] == "embedded"
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, MAX_BYTES + 1, 0xFFFFFFFF])
@@ -217,36 +160,6 @@ async def test_socket_is_for_owner_and_group(engine: EmbeddedEngine) -> None:
 async def test_no_engine_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataplaneUnavailableError, match="is the engine's pod on this node running"):
         await EmbeddedDataplane(tmp_path / "none.sock").connect()
-
-
-async def test_engine_that_ends_fails_the_call_and_comes_back(engine: EmbeddedEngine) -> None:
-    async with engine.dataplane() as dataplane:
-        created = (await dataplane.info()).creation_id
-        engine.kill()
-        with pytest.raises(DataplaneUnavailableError, match="Connect again"):
-            await dataplane.stats()
-        with pytest.raises(DataplaneUnavailableError, match="no engine answers"):
-            await dataplane.connect()
-        engine.start()
-        info = await dataplane.connect()
-        assert info.attached and info.creation_id == created
-
-
-async def test_engine_that_stops_answering_fails_all_calls(engine: EmbeddedEngine) -> None:
-    assert engine.process is not None
-    dataplane = EmbeddedDataplane(engine.socket_path, call_timeout=0.3)
-    await dataplane.connect()
-    engine.process.send_signal(19)  # SIGSTOP
-    try:
-        records = [ServiceRecord(i + 1, 4, Protocol.TCP).pack() for i in range(50_000)]
-        with pytest.raises(DataplaneUnavailableError):
-            await dataplane.apply(Batch(upserts={Table.SERVICE: records}))
-        with pytest.raises(DataplaneUnavailableError):
-            await dataplane.info()
-    finally:
-        engine.process.send_signal(18)  # SIGCONT
-    assert (await dataplane.connect()).engine == "embedded"
-    await dataplane.close()
 
 
 @pytest.mark.parametrize(

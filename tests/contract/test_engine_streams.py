@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.contract.conftest import ENGINES, needs_root
+from tests.contract.conftest import needs_root
 from tests.contract.engine_lab import Namespace
 from tests.contract.engine_node import Node, connect, listen, node_with_pods
-from tests.contract.engine_process import EmbeddedEngine, embedded_engine
+from tests.contract.engine_process import Engine
 from tests.contract.engine_services import V4, V6, Addresses, Service, difference, settings
+from tests.contract.engines import ENGINES, engine_named
 
 from vpp_operator.dataplane.records import Protocol
 
@@ -32,9 +33,8 @@ def pods() -> Iterator[Node]:
 
 
 @pytest.fixture(params=ENGINES)
-def running(request: pytest.FixtureRequest, pods: Node) -> Iterator[EmbeddedEngine]:
-    workers = int(request.param.rpartition("-")[2])
-    with embedded_engine(pods.host, workers=workers, capacity={"sessions": 4096}) as engine:
+def running(request: pytest.FixtureRequest, pods: Node) -> Iterator[Engine]:
+    with engine_named(request.param, pods.host, {"sessions": 4096}) as engine:
         engine.start()
         yield engine
 
@@ -67,9 +67,7 @@ def digest_server(namespace: Namespace, address: str) -> Iterator[None]:
 
 
 @FAMILIES
-async def test_stream_arrives_whole_in_large_frames(
-    running: EmbeddedEngine, pods: Node, a: Addresses
-) -> None:
+async def test_stream_arrives_whole_in_large_frames(running: Engine, pods: Node, a: Addresses) -> None:
     content = random.Random(7).randbytes(32 * MEBIBYTE)
 
     def send() -> bytes:
@@ -93,7 +91,7 @@ async def test_stream_arrives_whole_in_large_frames(
 
 
 @FAMILIES
-async def test_large_datagrams_of_kernel_sockets(running: EmbeddedEngine, pods: Node, a: Addresses) -> None:
+async def test_large_datagrams_of_kernel_sockets(running: Engine, pods: Node, a: Addresses) -> None:
     """Fragmented by the sender's kernel, put together by the receiver's: both find the checksums right."""
     family = socket.AF_INET if a is V4 else socket.AF_INET6
     server = pods.servers.socket(family, socket.SOCK_DGRAM)
@@ -164,9 +162,7 @@ async def ask(flow: tuple[asyncio.StreamReader, asyncio.StreamWriter], text: byt
 
 
 @FAMILIES
-async def test_killed_engine_goes_on_with_every_connection(
-    running: EmbeddedEngine, pods: Node, a: Addresses
-) -> None:
+async def test_killed_engine_goes_on_with_every_connection(running: Engine, pods: Node, a: Addresses) -> None:
     """4 endpoints, 200 connections, 100 of them idle; two endpoints leave while the engine is dead."""
     all_of_them = settings() + service(a, a.endpoints).records()
     half = settings() + service(a, a.endpoints[:2]).records()
@@ -213,7 +209,7 @@ async def test_killed_engine_goes_on_with_every_connection(
             writer.close()
 
 
-async def test_engine_killed_again_and_again(running: EmbeddedEngine, pods: Node) -> None:
+async def test_engine_killed_again_and_again(running: Engine, pods: Node) -> None:
     records = settings() + service(V4, V4.endpoints).records()
     async with running.dataplane() as dataplane, EchoServers(pods.servers, V4):
         assert await dataplane.apply(difference([], records)) == []
@@ -230,7 +226,7 @@ async def test_engine_killed_again_and_again(running: EmbeddedEngine, pods: Node
             writer.close()
 
 
-async def test_clean_stop_keeps_the_flows_too(running: EmbeddedEngine, pods: Node) -> None:
+async def test_clean_stop_keeps_the_flows_too(running: Engine, pods: Node) -> None:
     records = settings() + service(V4, V4.endpoints).records()
     async with running.dataplane() as dataplane, EchoServers(pods.servers, V4):
         assert await dataplane.apply(difference([], records)) == []
@@ -243,7 +239,7 @@ async def test_clean_stop_keeps_the_flows_too(running: EmbeddedEngine, pods: Nod
         flow[1].close()
 
 
-async def test_flood_of_new_flows_on_all_workers(running: EmbeddedEngine, pods: Node) -> None:
+async def test_flood_of_new_flows_on_all_workers(running: Engine, pods: Node) -> None:
     """Every connection is made, used and closed; none is left half open."""
     records = settings() + service(V4, V4.endpoints).records()
     async with running.dataplane() as dataplane, EchoServers(pods.servers, V4):

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from tests.contract.engine_lab import Wire
 from tests.contract.engine_packets import addresses, packet
-from tests.contract.engine_process import SMALL, EmbeddedEngine
+from tests.contract.engine_process import SMALL, Engine
 from tests.contract.engine_services import V4, V6, Service, difference, pack, settings
 
-from vpp_operator.dataplane.embedded import EmbeddedDataplane
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.protocol import Batch, Failure
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
@@ -47,7 +47,7 @@ def some_services(n: int = 8) -> list[Record]:
     return records
 
 
-async def dumped(dataplane: EmbeddedDataplane) -> dict[Table, dict[bytes, int]]:
+async def dumped(dataplane: MessageDataplane) -> dict[Table, dict[bytes, int]]:
     found: dict[Table, dict[bytes, int]] = {}
     for table in Table:
         entries = [entry async for piece in dataplane.dump(table) for entry in piece]
@@ -60,13 +60,13 @@ def digests(records: list[Record]) -> dict[Table, dict[bytes, int]]:
     return {t: {key: digest(raw) for key, raw in rows.items()} for t, rows in pack(records).items()}
 
 
-async def test_dump_is_what_was_programmed(dataplane: EmbeddedDataplane) -> None:
+async def test_dump_is_what_was_programmed(dataplane: MessageDataplane) -> None:
     wanted = some_services()
     assert await dataplane.apply(difference([], wanted)) == []
     assert await dumped(dataplane) == digests(wanted)
 
 
-async def test_fetch_returns_the_records(dataplane: EmbeddedDataplane) -> None:
+async def test_fetch_returns_the_records(dataplane: MessageDataplane) -> None:
     wanted = pack(some_services())
     assert await dataplane.apply(Batch(upserts={t: list(rows.values()) for t, rows in wanted.items()})) == []
     for table, rows in wanted.items():
@@ -74,7 +74,7 @@ async def test_fetch_returns_the_records(dataplane: EmbeddedDataplane) -> None:
         assert await dataplane.fetch(table, [absent, *rows]) == list(rows.values())
 
 
-async def test_changes_arrive_and_applying_twice_changes_nothing(dataplane: EmbeddedDataplane) -> None:
+async def test_changes_arrive_and_applying_twice_changes_nothing(dataplane: MessageDataplane) -> None:
     first = some_services()
     assert await dataplane.apply(difference([], first)) == []
     # The third service goes, all others turn into services with other endpoints and flags.
@@ -101,7 +101,7 @@ async def test_changes_arrive_and_applying_twice_changes_nothing(dataplane: Embe
 
 
 async def test_replacing_all_endpoints_never_shows_an_empty_set(
-    dataplane: EmbeddedDataplane, wire: Wire
+    dataplane: MessageDataplane, wire: Wire
 ) -> None:
     base = settings()
     states = [
@@ -119,7 +119,7 @@ async def test_replacing_all_endpoints_never_shows_an_empty_set(
     assert (await dataplane.stats()).drops["noEndpoint"] == 0
 
 
-async def test_bad_records_are_named_and_the_others_go_on(dataplane: EmbeddedDataplane) -> None:
+async def test_bad_records_are_named_and_the_others_go_on(dataplane: MessageDataplane) -> None:
     good = Service("good", 4, Protocol.TCP, 80, ((V4.endpoints[0], 80),), vip=V4.vip).records()
     service = next(r for r in good if isinstance(r, ServiceRecord))
     unknown = 12345
@@ -144,7 +144,7 @@ async def test_bad_records_are_named_and_the_others_go_on(dataplane: EmbeddedDat
     assert await dumped(dataplane) == digests(settings() + good)
 
 
-async def test_service_in_use_is_not_deleted(dataplane: EmbeddedDataplane) -> None:
+async def test_service_in_use_is_not_deleted(dataplane: MessageDataplane) -> None:
     records = Service("web", 4, Protocol.TCP, 80, ((V4.endpoints[0], 80),), vip=V4.vip).records()
     assert await dataplane.apply(difference([], records)) == []
     key = records[0].pack()[: ServiceRecord.KEY]
@@ -153,12 +153,12 @@ async def test_service_in_use_is_not_deleted(dataplane: EmbeddedDataplane) -> No
     ]
 
 
-async def test_deleting_what_is_not_there_is_no_failure(dataplane: EmbeddedDataplane) -> None:
+async def test_deleting_what_is_not_there_is_no_failure(dataplane: MessageDataplane) -> None:
     batch = Batch(deletes={table: [bytes(KEY_SIZE[table])] for table in Table})
     assert await dataplane.apply(batch) == []
 
 
-async def test_full_tables_refuse_and_stay_correct(dataplane: EmbeddedDataplane) -> None:
+async def test_full_tables_refuse_and_stay_correct(dataplane: MessageDataplane) -> None:
     services: list[Record] = [ServiceRecord(i + 1, 4, Protocol.TCP) for i in range(SMALL["services"] + 10)]
     failures = await dataplane.apply(difference([], services))
     stats = await dataplane.stats()
@@ -180,7 +180,7 @@ async def test_full_tables_refuse_and_stay_correct(dataplane: EmbeddedDataplane)
     assert failures == []
 
 
-async def test_full_session_table_refuses_new_flows_only(dataplane: EmbeddedDataplane, wire: Wire) -> None:
+async def test_full_session_table_refuses_new_flows_only(dataplane: MessageDataplane, wire: Wire) -> None:
     service = Service("dns", 4, Protocol.UDP, 53, ((V4.endpoints[0], 53),), vip=V4.vip)
     assert await dataplane.apply(difference([], settings() + service.records())) == []
     first = packet(Protocol.UDP, (V4.pod, 1024), (V4.vip, 53))
@@ -199,7 +199,7 @@ async def test_full_session_table_refuses_new_flows_only(dataplane: EmbeddedData
     assert addresses(wire.exchange(first).packet)[1] == V4.endpoints[0]
 
 
-async def test_dump_is_stable_under_change(engine: EmbeddedEngine) -> None:
+async def test_dump_is_stable_under_change(engine: Engine) -> None:
     """Entries that are there all the time come exactly once, whatever else comes and goes."""
     steady: list[Record] = [ServiceRecord(i + 1, 4, Protocol.TCP) for i in range(30)]
     async with engine.dataplane() as one, engine.dataplane() as other:
@@ -215,9 +215,7 @@ async def test_dump_is_stable_under_change(engine: EmbeddedEngine) -> None:
             assert sorted(kept) == sorted(r.pack()[:8] for r in steady)
 
 
-async def test_record_altered_by_hand_shows_in_the_dump(
-    engine: EmbeddedEngine, dataplane: EmbeddedDataplane
-) -> None:
+async def test_record_altered_by_hand_shows_in_the_dump(engine: Engine, dataplane: MessageDataplane) -> None:
     port = 0xBEE5
     address = ipaddress.ip_address("10.244.77.113")
     service = Service("web", 4, Protocol.TCP, 80, ((str(address), port),), vip=V4.vip)
@@ -238,9 +236,9 @@ async def test_record_altered_by_hand_shows_in_the_dump(
     assert after[Table.SERVICE] == before[Table.SERVICE]
 
 
-async def test_stats_name_every_table(dataplane: EmbeddedDataplane) -> None:
+async def test_stats_name_every_table(engine: Engine, dataplane: MessageDataplane) -> None:
     info, stats = await dataplane.info(), await dataplane.stats()
-    assert info.engine == "embedded" and info.interfaces == ["vpp1"]
+    assert info.engine == engine.KIND and info.interfaces == ["vpp1"]
     assert {"services", "frontends", "endpoints", "prefixes", "sessions4", "sessions6"} <= set(stats.tables)
     for table in stats.tables.values():
         assert table.size > 0 and table.bytes > 0 and table.used == 0
@@ -248,6 +246,6 @@ async def test_stats_name_every_table(dataplane: EmbeddedDataplane) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 4096, 4097, 9000])
-async def test_deletes_of_any_number(dataplane: EmbeddedDataplane, count: int) -> None:
+async def test_deletes_of_any_number(dataplane: MessageDataplane, count: int) -> None:
     keys = [i.to_bytes(8, "little") for i in range(1, count + 1)]
     assert await dataplane.apply(Batch(deletes={Table.SERVICE: keys})) == []
