@@ -121,6 +121,14 @@ class GtpuLab(Lab):
         sh(node, "sysctl -qw net.ipv6.conf.all.proxy_ndp=1")
         return self
 
+    def apply(self, spec: NodeSpec | None = None, verify: bool = False) -> tuple[str, ...]:
+        """Apply, ask the neighbours for new addresses, and apply what they let this node have."""
+        steps = super().apply(spec, verify)
+        while inside(self.names["node"], lambda: self._network.apply(spec or self.spec())).ask_in == 0:
+            inside(self.names["node"], self._network.ask)
+            steps += super().apply(spec)
+        return steps
+
     def spec(self, **changes: Any) -> NodeSpec:
         values: dict[str, Any] = {
             "gtpu": (

@@ -196,6 +196,54 @@ def test_an_address_of_its_own_is_announced_and_answered_for(lab, engine, family
     assert lab.apply(verify=True) == ()
 
 
+HOLDS = {
+    "address": "ip addr {verb} {own} dev eth0{nodad}",
+    "proxy": "ip neigh {verb} proxy {own} dev eth0",
+}
+"""How another host comes to answer for an address: its own, or (IPv6) as the node of another cluster does."""
+
+
+@pytest.mark.parametrize(("family", "holds"), [(4, "address"), (6, "address"), (6, "proxy")])
+def test_an_address_that_another_host_has_is_not_taken(lab, engine, family, holds):
+    """Neither announced nor routed to the engine; the others are served; taken once it is free."""
+    out, node = lab.names["out"], lab.names["node"]
+    lab.apply(lab.spec(gtpu=()))
+    nodad = " nodad" if family == 6 else ""
+    try:
+        if holds == "proxy":
+            sh(out, "sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.all.proxy_ndp=1")
+            sh(out, "ip link add else0 type veth peer name else1; ip link set else0 up; ip link set else1 up")
+            sh(out, f"ip -6 route add {OWN[6]} dev else0")
+        sh(out, HOLDS[holds].format(verb="add", own=OWN[family], nodad=nodad))
+        lab.apply()
+        applied = inside(node, lambda: lab._network.apply(lab.spec()))
+        (finding,) = applied.refused
+        assert (finding.reason, finding.subject) == ("AddressInUse", OWN[family])
+        assert mac_of(out) in finding.message and 20 < applied.ask_in <= 30
+        shown = sh(node, f"ip -{family} neigh show proxy; ip -{family} route show table 7072")
+        assert OWN[family] not in shown
+        # What that host's neighbours know of it was not changed.
+        other = 4 if family == 6 else 6
+        assert OWN[other] in sh(node, f"ip -{other} neigh show proxy")
+    finally:
+        sh(out, HOLDS[holds].format(verb="del", own=OWN[family], nodad=""))
+        sh(out, "ip link del else0 2>/dev/null; sysctl -qw net.ipv6.conf.all.forwarding=0", check=False)
+    assert not lab.apply(), "it is not asked for again at once"
+    lab._network._claims.AGAIN_SECONDS = 0.0
+    try:
+        assert lab.apply()[-1].startswith("announce")
+    finally:
+        del lab._network._claims.AGAIN_SECONDS
+    sh(out, f"ip -{family} neigh flush all")
+    assert round_trip(lab, ("out", GNB[family]), OWN[family], family, DATA[family]) == UE[family]
+
+
+def test_an_agent_that_starts_asks_for_nothing_that_its_node_has(lab, engine):
+    again = lab.network()
+    applied = inside(lab.names["node"], lambda: again.apply(lab.spec()))
+    assert (applied.steps, applied.refused, applied.ask_in) == ((), (), None)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_no_longer_wanted_is_the_nodes_again_at_once(lab, engine, family):
     """An address withdrawn is not marked for a day, unlike an endpoint."""
@@ -259,8 +307,12 @@ def test_a_change_of_one_does_not_disturb_the_others(lab, engine):
         gtpu=(*lab.spec().gtpu, extra, elsewhere),
         ue_pools=(*lab.spec().ue_pools, *(ipaddress.ip_network(p) for p in bad_pools)),
     )
+    asked = inside(lab.names["node"], lambda: lab._network.apply(spec))
+    assert {f.subject for f in asked.refused} == {*bad_pools, "192.0.2.9", "192.0.2.60"}
+    assert len(asked.steps) == 0 and asked.ask_in == 0
+    inside(lab.names["node"], lab._network.ask)
     applied = inside(lab.names["node"], lambda: lab._network.apply(spec))
-    assert {f.subject for f in applied.refused} == {*bad_pools, "192.0.2.9"}
+    assert {f.subject for f in applied.refused} == {*bad_pools, "192.0.2.9"} and applied.ask_in is None
     assert all(f.message.startswith(f.subject) and f.remedy for f in applied.refused)
     assert 1 < len(applied.steps) < 5, applied.steps
     again = inside(lab.names["node"], lambda: lab._network.apply(spec))

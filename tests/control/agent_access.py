@@ -6,16 +6,21 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.paths import REPOSITORY
+from tests.cluster.progress import ClusterError, wait_for
 
 from vpp_operator.kube import Access, ApiAccess, ServerList, TokenFile, parse_servers
 
 ACCOUNT = "agent-under-test"
+
+WAIT_SECONDS = 180.0
+"""How long an event is waited for: a loaded machine may be slow, and what comes sooner costs nothing."""
 
 RULES = [
     {"apiGroups": [""], "resources": ["services", "nodes"], "verbs": ["get", "list", "watch"]},
@@ -38,7 +43,46 @@ def _apply(plane: ControlPlane, *documents: dict[str, Any]) -> None:
     plane.kubectl("apply", "-f", "-", stdin=text)
 
 
-async def until(check: Callable[[], bool], seconds: float = 40.0) -> None:
+@contextlib.contextmanager
+def agent_plane() -> Iterator[ControlPlane]:
+    """An API server with the kinds that an agent watches."""
+    with ControlPlane() as plane:
+        for crd in sorted((REPOSITORY / "crds").glob("*.yaml")):
+            plane.kubectl("apply", "-f", str(crd))
+        for kind in ("dataplanes", "gtpuendpoints", "gtputunnels", "gtputunnelsets"):
+            # A kind that has just been defined is refused (404, 429) until its storage is ready.
+            wait_for(f"{kind} are served", lambda: _served(plane, kind), WAIT_SECONDS, 0.1)  # noqa: B023
+        yield plane
+
+
+def _served(plane: ControlPlane, kind: str) -> str:
+    try:
+        plane.kubectl("get", kind, "--all-namespaces")
+    except ClusterError as error:
+        return str(error)
+    return ""
+
+
+async def merge(api: ApiAccess, path: str, body: dict[str, Any]) -> None:
+    """Patch an object."""
+    await api.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+
+
+async def apply_node(api: ApiAccess, name: str, number: int = 7) -> None:
+    """Make a Node with addresses and pod ranges of both families that end in ``number``."""
+    path = f"/api/v1/nodes/{name}"
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"role": "edge"}},
+        "spec": {"podCIDRs": [f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64"]},
+    }
+    await api.apply(path, node, field_manager="test")
+    addresses = [{"type": "InternalIP", "address": a} for a in (f"192.0.2.{number}", f"2001:db8::{number}")]
+    await merge(api, f"{path}/status", {"status": {"addresses": addresses}})
+
+
+async def until(check: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
     """Wait until ``check`` holds."""
     async with asyncio.timeout(seconds):
         while not check():  # noqa: ASYNC110 - what is waited for has no event

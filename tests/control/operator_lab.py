@@ -35,7 +35,11 @@ rules:
 """
 
 
-def wait_for(what: str, check: Callable[[], Any], seconds: float = 30.0) -> Any:
+WAIT_SECONDS = 180.0
+"""How long an event is waited for: a loaded machine may be slow, and what comes sooner costs nothing."""
+
+
+def wait_for(what: str, check: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
     """Wait until ``check`` returns something true, and return it."""
     end = time.monotonic() + seconds
     while True:
@@ -206,7 +210,7 @@ class Operator:
         """Whether the log has this event."""
         return f'"event":"{event}"' in self.log.read_text().replace('": "', '":"')
 
-    def wait_leading(self, seconds: float = 30.0) -> None:
+    def wait_leading(self, seconds: float = WAIT_SECONDS) -> None:
         """Wait until this process leads."""
         wait_for(f"{self.name} leads", lambda: self.said("leading"), seconds)
 

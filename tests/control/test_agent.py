@@ -45,11 +45,7 @@ DATAPLANE = f"/apis/vpp-operator.dev/v1alpha1/dataplanes/{NODE}"
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running_plane:
-        for crd in sorted((REPOSITORY / "crds").glob("*.yaml")):
-            running_plane.kubectl("apply", "-f", str(crd))
-        for kind in ("dataplanes", "gtpuendpoints", "gtputunnels", "gtputunnelsets"):
-            running_plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.vpp-operator.dev")
+    with make.agent_plane() as running_plane:
         yield running_plane
 
 
@@ -72,19 +68,7 @@ def engine(namespace: Namespace) -> Iterator[EmbeddedEngine]:
 async def admin(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[ApiAccess]:
     """The administrator, with a Node and its Dataplane; what a test makes is removed."""
     async with ApiAccess(make.administrator(plane, tmp_path), user_agent="test") as api:
-        node = {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": NODE, "labels": {"role": "edge"}},
-            "spec": {"podCIDRs": ["10.244.7.0/24", "fd00:10:244:7::/64"]},
-        }
-        addresses = [
-            {"type": "InternalIP", "address": "192.0.2.7"},
-            {"type": "InternalIP", "address": "2001:db8::7"},
-        ]
-        path = f"/api/v1/nodes/{NODE}"
-        await api.apply(path, node, field_manager="test")
-        await merge(api, f"{path}/status", {"status": {"addresses": addresses}})
+        await make.apply_node(api, NODE)
         await apply_dataplane(api)
         yield api
         for path in (make.SERVICES, make.SLICES):
@@ -94,10 +78,6 @@ async def admin(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[ApiAccess]
         for path in (DATAPLANE, f"/api/v1/nodes/{NODE}"):
             with contextlib.suppress(ApiError):
                 await api.request("DELETE", path)
-
-
-async def merge(api: ApiAccess, path: str, body: dict[str, Any]) -> None:
-    await api.request("PATCH", path, body=body, content_type="application/merge-patch+json")
 
 
 async def apply_dataplane(api: ApiAccess, **spec: Any) -> None:
@@ -160,7 +140,7 @@ async def condition(api: ApiAccess, kind: str) -> dict[str, Any]:
 
 
 async def until_condition(api: ApiAccess, kind: str, **want: str) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(make.WAIT_SECONDS):
         while True:
             found = await condition(api, kind)
             if all(found.get(field) == value for field, value in want.items()):
@@ -266,7 +246,7 @@ async def test_an_absent_api_server_takes_nothing_away(
         assert (await get(second.settings.health, "/healthz"))[0] == 200
         await asyncio.to_thread(plane.start_apiserver)
         await make_service(admin, "k-new", "10.244.7.100")
-        await until(lambda: second.loop.settled_once, 40)
+        await until(lambda: second.loop.settled_once)
         await until(lambda: second.loop.figures.upserts > 0)
         figures = second.loop.figures
         assert figures.deletes == 0 and figures.upserts == 3, (
@@ -506,13 +486,13 @@ async def test_the_node_is_steered_and_gets_its_network_back(
         assert [(socket.inet_ntoa(t.address), t.port) for t in spec.endpoints] == [("10.244.7.1", 8080)]
         assert {str(n) for n in spec.service_cidrs} == {"10.96.0.0/16", "fd00:10:96::/112"}
         assert [str(a) for a in spec.addresses] == ["192.0.2.7", "2001:db8::7"]
-        assert not network.specs[0].node_ports and network.specs[0].endpoints, "replies first, then traffic"
+        assert all(s.endpoints for s in network.specs if s.node_ports), "replies first, then traffic"
 
         path = f"/api/v1/nodes/{NODE}"
-        await merge(admin, path, {"metadata": {"labels": {"role": "core"}}})
+        await make.merge(admin, path, {"metadata": {"labels": {"role": "core"}}})
         await until(lambda: network.undone == 1)
         await until_condition(admin, "Ready", status="False", reason="SwitchedOff")
-        await merge(admin, path, {"metadata": {"labels": {"role": "edge"}}})
+        await make.merge(admin, path, {"metadata": {"labels": {"role": "edge"}}})
         await until_condition(admin, "Ready", status="True")
         assert network.specs[-1] == spec
 
@@ -541,7 +521,7 @@ async def test_sigterm_ends_the_process_and_leaves_everything_in_place(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(make.WAIT_SECONDS):
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
                     if (await get(Bind("127.0.0.1", health), "/readyz"))[0] == 200:
@@ -549,7 +529,7 @@ async def test_sigterm_ends_the_process_and_leaves_everything_in_place(
                 await asyncio.sleep(0.1)
         before = {table: sorted(await held(engine, table)) for table in Table}
         process.terminate()
-        _, log = await asyncio.wait_for(process.communicate(), 10)
+        _, log = await asyncio.wait_for(process.communicate(), make.WAIT_SECONDS)
     finally:
         if process.returncode is None:
             process.kill()

@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.paths import REPOSITORY
 from tests.cluster.ports import free_port
 from tests.contract.engine_lab import Namespace
 from tests.contract.engine_process import EmbeddedEngine, embedded_engine
 from tests.control import agent_access as make
-from tests.control.agent_access import until
+from tests.control.agent_access import merge, until
 from tests.control.operator_lab import Wire
-from tests.control.test_agent import RecordingNetwork, held, merge
+from tests.control.test_agent import RecordingNetwork, held
 
 from vpp_operator.agent.app import Agent
 from vpp_operator.agent.lease import LeaseTimes
@@ -100,11 +99,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running_plane:
-        for crd in sorted((REPOSITORY / "crds").glob("*.yaml")):
-            running_plane.kubectl("apply", "-f", str(crd))
-        for kind in ("dataplanes", "gtpuendpoints", "gtputunnels", "gtputunnelsets"):
-            running_plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.vpp-operator.dev")
+    with make.agent_plane() as running_plane:
         yield running_plane
 
 

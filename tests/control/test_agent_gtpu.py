@@ -11,18 +11,16 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.paths import REPOSITORY
 from tests.contract.engine_lab import Namespace
 from tests.contract.engine_process import EmbeddedEngine, embedded_engine
 from tests.control import agent_access as make
-from tests.control.agent_access import running, until
+from tests.control.agent_access import merge, running, until
 from tests.control.test_agent import (
     DATAPLANE,
     NODE,
     RecordingNetwork,
     apply_dataplane,
     held,
-    merge,
     new_agent,
     status,
     until_condition,
@@ -30,6 +28,7 @@ from tests.control.test_agent import (
 
 from vpp_operator.agent.app import Agent
 from vpp_operator.api.gtpu_report import AUDIENCE, NodeReport
+from vpp_operator.api.problem import Owner
 from vpp_operator.controller.agents import AgentAddress, AgentReader
 from vpp_operator.controller.facts import decode_dataplane, decode_node
 from vpp_operator.controller.gtpu import GtpuController
@@ -58,11 +57,7 @@ READER = "figures-reader"
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running_plane:
-        for crd in sorted((REPOSITORY / "crds").glob("*.yaml")):
-            running_plane.kubectl("apply", "-f", str(crd))
-        for kind in ("dataplanes", "gtpuendpoints", "gtputunnels", "gtputunnelsets"):
-            running_plane.kubectl("wait", "--for=condition=Established", f"crd/{kind}.vpp-operator.dev")
+    with make.agent_plane() as running_plane:
         yield running_plane
 
 
@@ -84,16 +79,7 @@ def engine(namespace: Namespace) -> Iterator[EmbeddedEngine]:
 @pytest.fixture
 async def admin(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[ApiAccess]:
     async with ApiAccess(make.administrator(plane, tmp_path), user_agent="test") as api:
-        path = f"/api/v1/nodes/{NODE}"
-        node = {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": NODE, "labels": {"role": "edge"}},
-            "spec": {"podCIDRs": ["10.244.7.0/24", "fd00:10:244:7::/64"]},
-        }
-        await api.apply(path, node, field_manager="test")
-        addresses = [{"type": "InternalIP", "address": a} for a in ("192.0.2.7", "2001:db8::7")]
-        await merge(api, f"{path}/status", {"status": {"addresses": addresses}})
+        await make.apply_node(api, NODE)
         await apply_dataplane(api)
         yield api
         for collection in (TUNNELS, SETS, ENDPOINTS):
@@ -152,7 +138,7 @@ async def tunnels(engine: EmbeddedEngine) -> dict[int, GtpuTunnelRecord]:
     return {tunnel.local_teid: tunnel for tunnel in found}
 
 
-async def until_so(check: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
+async def until_so(check: Callable[[], Awaitable[object]], seconds: float = make.WAIT_SECONDS) -> None:
     """Wait until what ``check`` returns is true."""
     async with asyncio.timeout(seconds):
         while not await check():  # noqa: ASYNC110 - what is waited for has no event
@@ -246,6 +232,68 @@ async def test_an_endpoint_of_another_node_is_not_served(
         await until_so(lambda: held(engine, Table.GTPU_ENDPOINT))
 
 
+OTHER = "agent-other-node"
+"""A node without an agent, whose ranges end in 8."""
+
+
+@pytest.mark.parametrize("pool", ["10.244.8.0/24", "192.0.2.8/32", "10.96.128.0/17"])
+async def test_a_pool_of_another_node_is_not_programmed(
+    plane: ControlPlane, admin: ApiAccess, engine: EmbeddedEngine, tmp_path: Path, pool: str
+) -> None:
+    """Leader and agent come to the same verdict: a pod range, an address, a service range."""
+
+    async def pools() -> set[str]:
+        found = [PrefixRecord.unpack(raw) for raw in await held(engine, Table.PREFIX)]
+        return {str(p.network) for p in found if p.prefix_class == PrefixClass.UE_POOL}
+
+    await make.apply_node(admin, OTHER, 8)
+    await make_endpoint(admin, uePools=[pool])
+    await make_tunnel(admin, "one", 1, f"{pool.split('/')[0]}/32")
+    state = ClusterState()
+    for name in (NODE, OTHER):
+        state.nodes[name] = decode_node(await admin.read(f"/api/v1/nodes/{name}"))
+    leader = GtpuController(admin, OperatorSettings("leader"), state)
+    await leader._read_service_cidrs()
+    network = RecordingNetwork()
+    agent = new_agent(plane, tmp_path, engine, network)
+    async with running(agent.run()), running(leader.run()):
+        await until_is(admin, f"{ENDPOINTS}/n3", "Accepted", status="False", reason="OverlapsClusterRange")
+        await until_is(admin, f"{TUNNELS}/one", "Accepted", status="False", reason="EndpointNotAccepted")
+        await until(lambda: agent.loop.settled_once)
+        found = agent.gtpu.table.standing(Owner("GtpuEndpoint", "", "n3"))
+        accepted = await condition_of(admin, f"{ENDPOINTS}/n3", "Accepted")
+        assert (found.reason, found.message) == (accepted["reason"], accepted["message"])
+        assert not await held(engine, Table.GTPU_ENDPOINT) and not await tunnels(engine)
+        assert not await pools()
+        assert not any(spec.gtpu or spec.ue_pools for spec in network.specs)
+
+        # The other node goes; one that comes takes the pool back.
+        await admin.request("DELETE", f"/api/v1/nodes/{OTHER}")
+        if pool.startswith("10.96."):
+            await asyncio.sleep(0.5)
+            assert not await pools()
+            return
+        await until(lambda: programmed(agent, 1))
+        await until_so(pools)
+        await make.apply_node(admin, OTHER, 8)
+        await until(lambda: programmed(agent, 0))
+        await until(lambda: not network.specs[-1].gtpu and not network.specs[-1].ue_pools)
+        assert not await held(engine, Table.GTPU_ENDPOINT)
+        await admin.request("DELETE", f"/api/v1/nodes/{OTHER}")
+
+
+async def test_a_node_without_gtpu_does_not_follow_the_others(
+    plane: ControlPlane, admin: ApiAccess, engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    await make_endpoint(admin, address="192.0.2.8")
+    agent = new_agent(plane, tmp_path, engine)
+    async with running(agent.run()):
+        await until(lambda: agent.loop.settled_once)
+        assert not agent.nodes.known
+        await make_endpoint(admin, "here", uePools=["10.46.0.0/16"])
+        await until(lambda: agent.nodes.known and agent.gtpu.active == {"here"})
+
+
 async def test_switches_take_effect_live_and_are_reported(
     plane: ControlPlane, admin: ApiAccess, engine: EmbeddedEngine, tmp_path: Path
 ) -> None:
@@ -266,7 +314,7 @@ async def test_switches_take_effect_live_and_are_reported(
             return await value() == wanted
 
         await until_so(switched)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(make.WAIT_SECONDS):
             while True:
                 effect = ((await status(admin)).get("tuning") or {}).get("gtpu") or {}
                 if effect.get("loop") == "dual":
@@ -361,7 +409,7 @@ async def condition_of(api: ApiAccess, path: str, kind: str) -> dict[str, Any]:
 async def until_is(api: ApiAccess, path: str, kind: str, **want: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(make.WAIT_SECONDS):
             while True:
                 found = await condition_of(api, path, kind)
                 if all(found.get(field) == value for field, value in want.items()):
@@ -432,6 +480,41 @@ async def test_the_leader_says_what_is_accepted_programmed_and_carried(
         # The older one goes: the newer one is accepted, and programmed a moment later.
         await admin.request("DELETE", f"{TUNNELS}/one")
         await until_is(admin, f"{TUNNELS}/two", "Ready", status="True")
+
+
+async def test_a_tunnel_that_does_not_fit_says_so_with_figure_and_remedy(
+    plane: ControlPlane, admin: ApiAccess, namespace: Namespace, tmp_path: Path
+) -> None:
+    sizes = {"sessions": 1024, "services": 256, "frontends": 256, "endpoints": 256, "tunnels": 64}
+    await make_endpoint(admin)
+    with embedded_engine(namespace, capacity=sizes) as small:
+        small.start(wait_for_links=False)
+        agent = new_agent(plane, tmp_path, small)
+        async with running(agent.run()):
+            await until(lambda: agent.loop.settled_once)
+            assert agent.loop.info is not None
+            room = agent.loop.info.capacity["tunnels"]
+            words = (
+                f"the table of tunnels is full ({room}); raise runtime.capacity.tunnels in a DataplaneTuning"
+            )
+            await make_set(admin, "many", room, 10_000, "10.45.4.0/32")
+            await until(lambda: programmed(agent, room))
+            await make_tunnel(admin, "late", 1, "10.45.0.1/32")
+
+            full = await until_condition(admin, "CapacityExceeded", status="True")
+            assert full["message"].startswith(words)
+            found = await status(admin)
+            assert [(p["name"], p["reason"]) for p in found["problems"]] == [("late", "CapacityExceeded")]
+            assert found["tunnels"]["summary"] == f"{room}/{room + 1}"
+            reports = {o.name: o for o in (await agent.reports.make()).objects}
+            assert (reports["many"].programmed, reports["many"].reason) == (room, "")
+            late = reports["late"]
+            assert (late.programmed, late.reason) == (0, "CapacityExceeded")
+            assert late.message.startswith(f"1 of 1 tunnels are not programmed: {words}")
+
+            await admin.request("DELETE", f"{SETS}/many")
+            await until_condition(admin, "Degraded", status="False")
+            assert set(await tunnels(small)) == {1}
 
 
 async def test_a_flood_of_objects_is_written_slowly_enough(

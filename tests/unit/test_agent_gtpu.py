@@ -12,11 +12,13 @@ from vpp_operator.agent.enginesettings import switches_in_effect, switches_value
 from vpp_operator.agent.facts import NodeFacts, NodeObject
 from vpp_operator.agent.figures import Reviewer
 from vpp_operator.agent.gtpureport import TunnelStats
-from vpp_operator.agent.gtpusource import GtpuSource, tunnel_key
+from vpp_operator.agent.gtpusource import GtpuSource
+from vpp_operator.agent.refusals import tunnel_key
 from vpp_operator.api.gtpu_report import AUDIENCE
 from vpp_operator.api.tuning import Loop, ResolvedGtpu
 from vpp_operator.dataplane.protocol import PathState, TunnelCounters
 from vpp_operator.dataplane.records import GtpuTunnelRecord, Table, UePrefixRecord, gtpu_endpoint_id
+from vpp_operator.gtpu.cluster import NodeRanges
 from vpp_operator.gtpu.model import Endpoint, Tunnel, TunnelSet
 from vpp_operator.gtpu.table import GtpuTable
 from vpp_operator.kube import ApiError
@@ -89,6 +91,26 @@ def test_an_address_of_this_node_is_served_and_a_floating_one_with_its_lease() -
     made.set_held((), True)
     taken(made)
     assert made.active == {"n3"} and made.addresses() == {ADDRESS: False}
+
+
+def test_nothing_is_active_before_the_other_nodes_are_known() -> None:
+    known: list[NodeRanges] | None = None
+    made = GtpuSource(GtpuTable(), lambda: HERE, cluster=lambda: known, clock=Clock())
+    made.upsert_endpoint(endpoint(address=ipaddress.ip_address("192.0.2.2")))
+    listed(made)
+    made.set_held((), True)
+    assert made.ready(), "an endpoint of another node asks for nothing"
+    made.upsert_endpoint(endpoint())
+    assert not made.ready() and made.missing() == ["the Nodes"] and not made.active
+    known = [NodeRanges.of(["10.45.7.0/24"], ["192.0.2.2"])]
+    made.refresh()
+    assert made.ready() and made.active == {"n3"}
+    taken(made)
+    assert made.addresses() == {} and [p.reason for p in made.problems()] == ["OverlapsClusterRange"]
+    known = []
+    made.refresh()
+    taken(made)
+    assert made.addresses() == {ADDRESS: False} and made.problems() == []
 
 
 def test_kinds_that_the_api_server_does_not_have_are_not_waited_for() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from vpp_operator.agent.enginesettings import pending_restart, settings_text, write_settings
+from vpp_operator.agent.refusals import Cause, refusal_problems
 from vpp_operator.agent.reporter import Reporter
-from vpp_operator.agent.status import Knowledge, build_status, changed, measure, refusal_problems
+from vpp_operator.agent.status import Knowledge, build_status, changed, measure
 from vpp_operator.api.conditions import Condition, ConditionStatus, Reason
 from vpp_operator.api.dataplane import MAX_PROBLEMS, Dataplane, DataplaneStatus
 from vpp_operator.api.problem import Owner, Problem
@@ -94,12 +95,13 @@ def test_an_unreachable_engine_leaves_programmed_unknown() -> None:
 
 def test_a_full_table_is_named_with_the_remedy() -> None:
     owner = Owner("Service", "ns", "big")
-    refused = [(owner, Table.ENDPOINT, -errno.ENOSPC)] * 3 + [(owner, Table.FRONTEND, -errno.ENOENT)]
-    problems = refusal_problems([*refused, (None, Table.ENDPOINT, -errno.EINVAL)])
+    full, lost = Cause(Table.ENDPOINT, -errno.ENOSPC), Cause(Table.FRONTEND, -errno.ENOENT)
+    refused = [(owner, full)] * 3 + [(owner, lost)]
+    problems = refusal_problems([*refused, (None, Cause(Table.ENDPOINT, -errno.EINVAL))], {"endpoints": 128})
     assert [(p.name, p.reason) for p in problems] == [("big", Reason.CAPACITY_EXCEEDED)]
     assert "4 of its records" in problems[0].message
-    assert "runtime.capacity.endpoints" in problems[0].message
-    counts = {(Table.ENDPOINT, -errno.ENOSPC): 3, (Table.FRONTEND, -errno.ENOENT): 1}
+    assert "the table of endpoints is full (128); raise runtime.capacity.endpoints" in problems[0].message
+    counts = {full: 3, lost: 1}
     k = knowing(problems=problems, refused=counts, services_impaired=1)
     found = conditions(k)
     assert found["CapacityExceeded"].status == ConditionStatus.TRUE

@@ -25,6 +25,7 @@ from vpp_operator.dataplane.records import (
     UePrefixRecord,
     gtpu_endpoint_id,
 )
+from vpp_operator.gtpu.cluster import NodeRanges, reserved
 from vpp_operator.gtpu.model import Carrier, Endpoint, Tunnel
 from vpp_operator.gtpu.table import TABLES, Changes, GtpuTable, Options
 
@@ -394,10 +395,8 @@ def test_endpoint_in_the_clusters_ranges() -> None:
     def standing(**changes: Any) -> tuple[Reason, str]:
         table = GtpuTable()
         table.upsert_endpoint(make.endpoint(**changes))
-        table.reserve(
-            [ipaddress.ip_network("10.96.0.0/16"), ipaddress.ip_network("fd00::/64")],
-            [ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("10.77.0.1")],
-        )
+        nodes = [NodeRanges.of(["fd00::/64"], ["192.0.2.1"]), NodeRanges.of([], ["10.77.0.1", "none"])]
+        table.reserve(reserved(nodes, [ipaddress.ip_network("10.96.0.0/16")]))
         table.update()
         found = table.standing(make.endpoint().owner)
         return found.reason, found.message.split(" ")[0]

@@ -8,7 +8,6 @@ import dataclasses
 import gc
 import ipaddress
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -17,23 +16,25 @@ import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from vpp_operator.agent.clusternodes import ClusterNodes
 from vpp_operator.agent.enginesettings import pending_restart, switches_value, write_settings
 from vpp_operator.agent.facts import NodeObject, decode_node, decode_service_cidrs
 from vpp_operator.agent.figures import Reviewer, figures_app, make_certificate
 from vpp_operator.agent.floating import FloatingEndpoints
 from vpp_operator.agent.gtpureport import ReportMaker, TunnelStats
-from vpp_operator.agent.gtpusource import GtpuSink, GtpuSource, tunnel_key
+from vpp_operator.agent.gtpusource import GtpuSink, GtpuSource
 from vpp_operator.agent.health import health_app, metrics_app, serve
 from vpp_operator.agent.interfaces import AddressWatch, listening_ports, own_addresses
 from vpp_operator.agent.loop import Loop, LoopTimes
 from vpp_operator.agent.metrics import AgentCollector
 from vpp_operator.agent.nodesource import NodeSource
+from vpp_operator.agent.refusals import Refusal, causes, count_causes, refusal_problems, tunnel_key
 from vpp_operator.agent.reporter import Reporter
 from vpp_operator.agent.servers import ServerMemory, decode_kubernetes_slice
 from vpp_operator.agent.settings import Settings
 from vpp_operator.agent.sinks import ObjectSink, ServiceSink, SliceSink, matches
 from vpp_operator.agent.sources import ServiceSource, Source
-from vpp_operator.agent.status import Knowledge, refusal_problems
+from vpp_operator.agent.status import Knowledge
 from vpp_operator.agent.steering import Network, NodeSteering
 from vpp_operator.api.base import API_VERSION
 from vpp_operator.api.conditions import ConditionType, Reason
@@ -41,6 +42,7 @@ from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec, Fig
 from vpp_operator.dataplane.choice import read_choice
 from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
 from vpp_operator.dataplane.records import Table
+from vpp_operator.gtpu.cluster import NodeRanges
 from vpp_operator.gtpu.decode import decode_endpoint, decode_set, decode_tunnel
 from vpp_operator.gtpu.model import ENDPOINT, SET, TUNNEL, IpAddress
 from vpp_operator.gtpu.table import GtpuTable
@@ -119,12 +121,14 @@ class Agent:
             self._facts_changed,
         )
         self.services = ServiceSource(self._table, self.node.set_node_ports)
+        self.nodes = ClusterNodes(lambda: self.gtpu.refresh())
         self.gtpu = GtpuSource(
             GtpuTable(GtpuOptions()),
             self.node.known,
             changed=lambda: self.loop.wake(),
             steering_changed=self._gtpu_changed,
             endpoints_changed=self._endpoints_changed,
+            cluster=self._cluster,
         )
         self.steering = (
             NodeSteering(
@@ -133,6 +137,7 @@ class Agent:
                 gtpu=self.gtpu.addresses,
                 frames=self.gtpu.frames,
                 on_change=self._condition_changed,
+                wake=lambda: self.loop.wake(),
             )
             if network is not None
             else None
@@ -184,6 +189,10 @@ class Agent:
         if self.steering is not None:
             self.steering.facts_changed()
         self.loop.wake()
+
+    def _cluster(self) -> Collection[NodeRanges] | None:
+        self.nodes.follow()
+        return tuple(self.nodes.nodes.values()) if self.nodes.known else None
 
     def _endpoints_changed(self) -> None:
         self.floating.set_endpoints(self.gtpu.floating(), self.gtpu.listed(ENDPOINT))
@@ -307,13 +316,15 @@ class Agent:
         """Return what the status is made of."""
         loop, info = self.loop, self.loop.info
         choice = read_choice(self.settings.run_dir)
-        refusals = list(loop.refused())
+        refusals = [Refusal(*entry) for entry in loop.refused()]
         sources: tuple[Source, ...] = (self.node, self.services, self.gtpu)
         owners = {table: source for source in sources for table in source.tables}
-        refused = [(owners[table].owner_of(table, key), table, code) for table, key, code in refusals]
-        impaired = self.services.impaired() | {
-            o for o, _, _ in refused if o is not None and o.kind == "Service"
-        }
+        refused = [
+            (owners[refusal.table].owner_of(refusal.table, refusal.key), cause)
+            for refusal, cause in causes(refusals, loop.refusal_of, loop.desired_record)
+        ]
+        impaired = self.services.impaired() | {o for o, _ in refused if o is not None and o.kind == "Service"}
+        capacity = info.capacity if info is not None else {}
         findings = [*self._findings, *self._pod_range_findings()]
         if other := self._other_proxy():
             left = f"{other.message}. The node's network is left as it is until they are gone"
@@ -343,8 +354,9 @@ class Agent:
             figures=self._figures,
             tunnels_total=self.gtpu.total(),
             tunnels_missing=self._tunnels_missing(refusals),
-            problems=[p for source in sources for p in source.problems()] + refusal_problems(refused),
-            refused=Counter((table, code) for _, table, code in refused),
+            problems=[p for source in sources for p in source.problems()]
+            + refusal_problems(refused, capacity),
+            refused=count_causes(cause for _, cause in refused),
             versions=loop.versions(),
             changes=sum(w.figures.changes for kind, w in self.watches.items() if kind != "Dataplane"),
             attach_mode=self._attach_mode,
@@ -355,7 +367,7 @@ class Agent:
             ),
         )
 
-    def _tunnels_missing(self, refusals: Iterable[tuple[Table, bytes, int]]) -> int:
+    def _tunnels_missing(self, refusals: Iterable[Refusal]) -> int:
         refused: set[bytes] = set()
         for table, key, _ in refusals:
             if table is Table.GTPU_TUNNEL:
@@ -485,6 +497,7 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 for kind, watch in self.watches.items():
                     tasks.create_task(watch.run(), name=f"watch {kind}")
+                tasks.create_task(self.nodes.run(self.api), name="watch Nodes")
                 tasks.create_task(self.loop.run(), name="loop")
                 tasks.create_task(self.reporter.run(), name="reporter")
                 tasks.create_task(self.floating.run(), name="floating")

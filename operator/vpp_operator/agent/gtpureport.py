@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-from vpp_operator.agent.gtpusource import GtpuSource, tunnel_key
+from vpp_operator.agent.gtpusource import GtpuSource
 from vpp_operator.agent.loop import Loop
+from vpp_operator.agent.refusals import Cause, Refusal, causes, tunnel_key
 from vpp_operator.api.conditions import Reason
 from vpp_operator.api.gtpu_report import EndpointReport, Figures, NodeReport, ObjectReport, PathReport
 from vpp_operator.api.problem import Owner, Problem
@@ -160,46 +161,57 @@ class ReportMaker:
             problems=dict(self._lease_errors()),
         )
 
-    def _missing(self) -> tuple[dict[Owner, tuple[int, int]], int]:
-        """Return the number of missing tunnels with an errno (0: waiting) by object, and of no known one."""
+    def _missing(self) -> tuple[dict[Owner, tuple[int, Cause | None]], int]:
+        """Return the number of missing tunnels by object, with the cause of a refusal (None: they wait), and
+        the number of those whose object is not known."""
         loop = self._loop
-        tunnels: dict[bytes, int] = {}
+        tunnels: dict[bytes, Cause | None] = {}
         waiting = max(loop.waiting_in(Table.GTPU_TUNNEL), loop.waiting_in(Table.GTPU_UE))
         unmade = max(0, self._source.total() - loop.desired_count(Table.GTPU_TUNNEL))
-        entries = loop.refused() if waiting > self.MOST_WAITING else loop.unsettled()
-        for table, key, code in entries:
-            if table is Table.GTPU_TUNNEL:
-                tunnels[key] = code or tunnels.get(key, 0)
-            elif table is Table.GTPU_UE:
-                named = tunnel_key(loop.desired_record(table, key))
-                tunnels[named] = code or tunnels.get(named, 0)
+        if waiting <= self.MOST_WAITING:
+            for table, key, code in loop.unsettled():
+                if not code and (named := self._tunnel(table, key)):
+                    tunnels[named] = None
+        refusals = [Refusal(*entry) for entry in loop.refused()]
+        for refusal, cause in causes(refusals, loop.refusal_of, loop.desired_record):
+            if named := self._tunnel(refusal.table, refusal.key):
+                tunnels[named] = cause
         counts: Counter[Owner] = Counter()
-        codes: dict[Owner, int] = {}
-        for key, code in tunnels.items():
-            owner = self._source.owner_of(Table.GTPU_TUNNEL, key) if key else None
+        why: dict[Owner, Cause | None] = {}
+        for key, found in tunnels.items():
+            owner = self._source.owner_of(Table.GTPU_TUNNEL, key)
             if owner is not None:
                 counts[owner] += 1
-                codes[owner] = code or codes.get(owner, 0)
+                why[owner] = found or why.get(owner)
         everywhere = unmade + (waiting if waiting > self.MOST_WAITING else 0)
-        return {owner: (count, codes[owner]) for owner, count in counts.items()}, everywhere
+        return {owner: (count, why[owner]) for owner, count in counts.items()}, everywhere
+
+    def _tunnel(self, table: Table, key: bytes) -> bytes:
+        """Return the key of the tunnel that a record is part of; empty: of none."""
+        if table is Table.GTPU_UE:
+            return tunnel_key(self._loop.desired_record(table, key))
+        return key if table is Table.GTPU_TUNNEL else b""
+
+    def _capacity(self) -> Mapping[str, int]:
+        return self._loop.info.capacity if self._loop.info is not None else {}
 
     def _object(
         self,
         carrier: Carrier,
         paths: Mapping[int, list[PathState]],
-        missing: Mapping[Owner, tuple[int, int]],
+        missing: Mapping[Owner, tuple[int, Cause | None]],
         everywhere: int,
     ) -> ObjectReport:
         owner, total = carrier.owner, carrier.count
-        absent, code = missing.get(owner, (0, 0))
+        absent, cause = missing.get(owner, (0, None))
         programmed = max(0, total - absent - everywhere) if self._loop.connected() else 0
         reason = message = ""
         if not self._loop.connected():
             reason, message = Reason.ENGINE_UNREACHABLE, self._loop.error or "connecting to the engine"
         elif programmed < total:
-            reason = Reason.REJECTED_BY_DATAPLANE if code else Reason.PROGRAMMING
+            reason = cause.reason if cause is not None else Reason.PROGRAMMING
             message = f"{total - programmed} of {total} tunnels are not programmed" + (
-                f": the dataplane refuses records (errno {-code}); see the node's Dataplane" if code else ""
+                f": {cause.text(self._capacity())}" if cause is not None else ""
             )
         peers = set(carrier.peers)
         ups = [
@@ -238,6 +250,13 @@ class ReportMaker:
         subjects = {str(endpoint.address), *(str(pool) for pool in endpoint.pools)}
         findings = [f for f in self._refused() if f.subject in subjects]
         programmed = self._loop.connected() and self._loop.is_programmed(Table.GTPU_ENDPOINT, key)
+        reason, message = ("", "") if programmed else (Reason.PROGRAMMING.value, "")
+        if code := self._loop.refusal_of(Table.GTPU_ENDPOINT, key):
+            cause = Cause(Table.GTPU_ENDPOINT, code)
+            reason, message = cause.reason.value, cause.text(self._capacity())
+        if findings:
+            reason = findings[0].reason
+            message = "; ".join(f"{f.message}. Remedy: {f.remedy}" for f in findings)
         return EndpointReport(
             endpoint.name,
             endpoint.generation,
@@ -246,8 +265,8 @@ class ReportMaker:
                 PathReport(str(p.address), _UP.get(p.condition), p.rtt_us, p.restart_counter)
                 for p in paths.get(ident, ())
             ),
-            findings[0].reason if findings else "" if programmed else Reason.PROGRAMMING.value,
-            "; ".join(f"{f.message}. Remedy: {f.remedy}" for f in findings),
+            reason,
+            message,
         )
 
 

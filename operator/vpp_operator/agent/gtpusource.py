@@ -10,20 +10,16 @@ from vpp_operator.agent.facts import NodeFacts
 from vpp_operator.agent.sources import Update
 from vpp_operator.api.problem import Owner, Problem
 from vpp_operator.dataplane.records import Table
+from vpp_operator.gtpu.cluster import NodeRanges, reserved
 from vpp_operator.gtpu.decode import DecodeError
 from vpp_operator.gtpu.model import ENDPOINT, SET, TUNNEL, Endpoint, IpAddress, IpNetwork, Tunnel, TunnelSet
 from vpp_operator.gtpu.rules import candidate
 from vpp_operator.gtpu.table import TABLES, GtpuTable
 
-__all__ = ["GtpuSink", "GtpuSource", "tunnel_key"]
+__all__ = ["GtpuSink", "GtpuSource"]
 
 _FAMILY = 4
 """Offset of the family in a UE prefix's key; 0: a VLAN."""
-
-
-def tunnel_key(ue_record: bytes | None) -> bytes:
-    """Return the key of the tunnel that a packed UE prefix record names; None: empty."""
-    return ue_record[24:36] + bytes(4) if ue_record is not None else b""
 
 
 class GtpuSource:
@@ -32,6 +28,9 @@ class GtpuSource:
     An endpoint with mode NodeAddress is active where the node has its address and its labels match; a
     Floating one where the node holds its Lease. Nothing is planned before all three kinds were listed and the
     Lease of every Floating endpoint for this node was looked at: what the dataplane holds may be active.
+
+    ``cluster`` gives the ranges of all nodes, None while they are not known; it is asked from when an
+    endpoint is for this node. Until it knows, none is active.
     """
 
     tables = TABLES
@@ -48,6 +47,7 @@ class GtpuSource:
         changed: Callable[[], None] = lambda: None,
         steering_changed: Callable[[], None] = lambda: None,
         endpoints_changed: Callable[[], None] = lambda: None,
+        cluster: Callable[[], Collection[NodeRanges] | None] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.table = table
@@ -58,6 +58,8 @@ class GtpuSource:
         self._changed = changed
         self._steering_changed = steering_changed
         self._endpoints_changed = endpoints_changed
+        self._cluster = cluster
+        self._cluster_known = True
         self._held: frozenset[str] = frozenset()
         self._leases_known = False
         self._listed: set[str] = set()
@@ -91,19 +93,28 @@ class GtpuSource:
         facts = self._facts()
         if facts is None:
             return
-        active = frozenset(name for name, e in self.endpoints.items() if self._is_active(e, facts))
-        if active != self.active:
-            self.active = active
-            self.table.activate(active)
-        self.table.reserve({*facts.pod_cidrs, *facts.service_cidrs}, facts.addresses())
+        nodes: Collection[NodeRanges] | None = ()
+        if any(self._is_for_this_node(e, facts) for e in self.endpoints.values()):
+            nodes = self._cluster()
+        self._cluster_known = nodes is not None
+        if nodes is not None:
+            own = NodeRanges(frozenset(facts.pod_cidrs), frozenset(facts.addresses()))
+            self.table.reserve(reserved((own, *nodes), facts.service_cidrs))
+            active = frozenset(name for name, e in self.endpoints.items() if self._is_active(e, facts))
+            if active != self.active:
+                self.active = active
+                self.table.activate(active)
         self._endpoints_changed()
         self._touch()
+
+    def _is_for_this_node(self, endpoint: Endpoint, facts: NodeFacts) -> bool:
+        has = endpoint.address in facts.own_addresses or endpoint.address in facts.addresses()
+        return (has or endpoint.floating) and candidate(endpoint, facts.node.labels or {})
 
     def _is_active(self, endpoint: Endpoint, facts: NodeFacts) -> bool:
         if endpoint.floating:
             return endpoint.name in self._held
-        has = endpoint.address in facts.own_addresses or endpoint.address in facts.addresses()
-        return has and candidate(endpoint, facts.node.labels or {})
+        return self._is_for_this_node(endpoint, facts)
 
     def floating(self) -> dict[str, Endpoint]:
         """Return the Floating endpoints that this node may hold."""
@@ -148,11 +159,14 @@ class GtpuSource:
         missing = [f"{kind}s" for kind in self.KINDS if kind not in self._listed]
         if not missing and not self._leases_known:
             missing = ["the Leases of Floating GtpuEndpoints"]
+        if not missing and not self._cluster_known:
+            missing = ["the Nodes"]
         return missing
 
     def ready(self) -> bool:
         """Whether all kinds have been listed, and it is known what is active here."""
-        return len(self._listed) == len(self.KINDS) and self._leases_known and self._facts() is not None
+        listed = len(self._listed) == len(self.KINDS)
+        return listed and self._leases_known and self._cluster_known and self._facts() is not None
 
     def needed(self) -> bool:
         """Whether the API server serves all kinds, as far as is known.

@@ -26,10 +26,12 @@ Why no two nodes are active
     one look at the Lease has failed, whichever is later (:mod:`floating`).
 
     What remains: a node that is cut off and whose agent cannot be run at all, or is stopped, for longer
-    than D. Its kernel then answers for the address beside the new node's. The new node announces the
-    address when it takes it, and GTP-U keeps no state between packets, so what still reaches the old node
-    is forwarded there. Fencing such a node needs its power switch: the out-of-service taint is the place
-    to say it was done.
+    than D. Its kernel goes on answering neighbours for the address. IPv6: the new node's duplicate address
+    detection hears that, and it does not take the address before the old node is silent
+    (:mod:`vpp_operator.node.claims`). IPv4: Linux answers no ARP probe for a proxy entry, so the new node
+    announces the address beside the old one; GTP-U keeps no state between packets, so what still reaches
+    the old node is forwarded there. Fencing such a node needs its power switch: the out-of-service taint is
+    the place to say it was done.
 
     The price: while no API server answers for longer than V, Floating addresses are withdrawn everywhere,
     since a holder cannot tell a cluster without API server from a node without network. Addresses of

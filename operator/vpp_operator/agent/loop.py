@@ -207,6 +207,10 @@ class Loop:
         for (table, key), entry in self._retries.items():
             yield table, key, entry.code
 
+    def refusal_of(self, table: Table, key: bytes) -> int:
+        """Return the negative errno with which the engine refuses a record; 0: it does not."""
+        return self._retries.code((table, key))
+
     def waiting_in(self, table: Table) -> int:
         """Number of records of a table that wait to be applied."""
         return len(self._state.dirty[table])

@@ -39,6 +39,11 @@ class Retries:
     def __contains__(self, key: Key) -> bool:
         return key in self._entries
 
+    def code(self, key: Key) -> int:
+        """Return the negative errno of a refused record; 0: it is not refused."""
+        entry = self._entries.get(key)
+        return entry.code if entry is not None else 0
+
     def items(self) -> Iterable[tuple[Key, Rejected]]:
         """Return what is refused now."""
         return self._entries.items()

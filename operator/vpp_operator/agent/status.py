@@ -6,14 +6,12 @@ CapacityExceeded, ...) are bad when True, and named ones appear only while they 
 
 from __future__ import annotations
 
-import errno
-import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from vpp_operator.agent.enginesettings import switches_in_effect
+from vpp_operator.agent.refusals import Cause
 from vpp_operator.api.conditions import (
     Condition,
     ConditionStatus,
@@ -36,28 +34,15 @@ from vpp_operator.api.dataplane import (
     Throughput,
     TuningInEffect,
 )
-from vpp_operator.api.problem import Owner, Problem
-from vpp_operator.api.tuning import ResolvedCapacity
+from vpp_operator.api.problem import Problem
 from vpp_operator.dataplane.choice import EngineChoice
 from vpp_operator.dataplane.protocol import EngineInfo, EngineStats, PathStats
-from vpp_operator.dataplane.records import Table
 from vpp_operator.node.spec import Finding
 
-__all__ = ["Knowledge", "build_status", "changed", "measure", "refusal_problems"]
+__all__ = ["Knowledge", "build_status", "changed", "measure"]
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 _GOOD_WHEN_TRUE = {ConditionType.HOST_SETTINGS_OK.value, ConditionType.PREFLIGHT_PASSED.value}
-_CAPACITY_FIELD = {
-    Table.SERVICE: "services",
-    Table.FRONTEND: "frontends",
-    Table.ENDPOINT: "endpoints",
-    Table.GTPU_ENDPOINT: "gtpuEndpoints",
-    Table.GTPU_PEER: "gtpuPeers",
-    Table.GTPU_TUNNEL: "tunnels",
-    Table.GTPU_UE: "tunnels",
-    Table.PREFIX: "prefixes",
-    Table.CONFIG: "settings",
-}
 _MAX_DROPS = 16
 _MESSAGE = 1024
 _ETHERNET_BYTES = 14
@@ -103,8 +88,8 @@ class Knowledge:
     services_impaired: int = 0
     """Services of these that have a problem, their slices' problems included."""
     problems: Sequence[Problem] = ()
-    refused: Mapping[tuple[Table, int], int] = field(default_factory=dict)
-    """Records that the dataplane refused: number by table and negative errno."""
+    refused: Mapping[Cause, int] = field(default_factory=dict)
+    """Records that the dataplane refused: number by what that follows from."""
     ports_exhausted: bool = False
     sessions_full: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -184,43 +169,6 @@ def _rates(delta: PathStats, nanoseconds: int) -> Rates:
     )
 
 
-def refusal_problems(refused: Iterable[tuple[Owner | None, Table, int]]) -> list[Problem]:
-    """Return one problem for each object with refused records, which come as (owner, table, errno)."""
-    by_owner: dict[Owner, Counter[tuple[Table, int]]] = {}
-    for owner, table, code in refused:
-        if owner is not None:
-            by_owner.setdefault(owner, Counter())[table, code] += 1
-    problems = []
-    for owner, counts in sorted(by_owner.items()):
-        # A missing service is the consequence of another refusal: name the cause.
-        (table, code), _ = max(counts.items(), key=lambda item: (item[0][1] != -errno.ENOENT, item[1]))
-        full = code == -errno.ENOSPC
-        problems.append(
-            Problem(
-                *owner,
-                Reason.CAPACITY_EXCEEDED if full else Reason.REJECTED_BY_DATAPLANE,
-                f"{sum(counts.values())} of its records are not programmed: "
-                + (
-                    _full(table)
-                    if full
-                    else f"table {table.name}: {_errno_text(code)}; tried again with pauses"
-                ),
-            )
-        )
-    return problems
-
-
-def _errno_text(code: int) -> str:
-    return f"{errno.errorcode.get(-code, str(code))} ({os.strerror(-code)})"
-
-
-def _full(table: Table) -> str:
-    name = _CAPACITY_FIELD[table]
-    if name not in ResolvedCapacity.model_fields:
-        return f"the table of {name} is full, and its size is the engine's own: fewer of them are needed"
-    return f"the table of {name} is full; raise runtime.capacity.{name} in a DataplaneTuning for this node"
-
-
 # ------------------------------------------------------------------------------------------------ conditions
 
 
@@ -252,13 +200,13 @@ def _conditions(k: Knowledge, now: datetime) -> Iterable[Condition]:
                 finding.reason,
                 f"{finding.message}. Remedy: {finding.remedy}",
             )
-    full = sorted(table for table, code in k.refused if code == -errno.ENOSPC)
+    full = [cause.text(_capacity(k)) for cause in sorted(k.refused) if cause.full]
     if full or k.sessions_full:
         sessions = (
             "the table of sessions was full within the last five minutes and new flows were dropped; "
             "raise runtime.capacity.sessions in a DataplaneTuning for this node"
         )
-        texts = [_full(table) for table in full] + ([sessions] if k.sessions_full else [])
+        texts = full + ([sessions] if k.sessions_full else [])
         conditions.set(ConditionType.CAPACITY_EXCEEDED, _TRUE, Reason.CAPACITY_EXCEEDED, "; ".join(texts))
     if k.ports_exhausted:
         conditions.set(
@@ -272,6 +220,10 @@ def _conditions(k: Knowledge, now: datetime) -> Iterable[Condition]:
     conditions.set(ConditionType.PROGRAMMED, *_programmed(k))
     conditions.set(ConditionType.DEGRADED, *_degraded(k, conditions.all))
     return conditions.all.values()
+
+
+def _capacity(k: Knowledge) -> Mapping[str, int]:
+    return k.info.capacity if k.info is not None else {}
 
 
 _Verdict = tuple[ConditionStatus, str, str]
@@ -339,14 +291,10 @@ def _programmed(k: Knowledge) -> _Verdict:
     if k.paused and k.pending:
         return _FALSE, Reason.PAUSED, _paused(k)
     if k.refused:
-        texts = [
-            f"{count} of table {table.name}: {_errno_text(code)}"
-            for (table, code), count in sorted(k.refused.items())
-        ]
-        reason = Reason.REJECTED_BY_DATAPLANE
-        if any(code == -errno.ENOSPC for _, code in k.refused):
-            reason = Reason.CAPACITY_EXCEEDED
-        return _FALSE, reason, f"records refused: {'; '.join(texts)}; tried again with pauses"
+        texts = [f"{count}: {cause.text(_capacity(k))}" for cause, count in k.refused.items()]
+        full = any(cause.full for cause in k.refused)
+        reason = Reason.CAPACITY_EXCEEDED if full else Reason.REJECTED_BY_DATAPLANE
+        return _FALSE, reason, f"records that are not programmed: {'; '.join(texts)}"
     return _TRUE, Reason.AS_EXPECTED, "the tables are as the cluster's objects ask for"
 
 
@@ -361,7 +309,9 @@ def _degraded(k: Knowledge, named: Mapping[str, Condition]) -> _Verdict:
             )
         )
     if k.refused:
-        texts.append((Reason.REJECTED_BY_DATAPLANE, "records are refused, see Programmed"))
+        full = all(cause.full for cause in k.refused)
+        reason = Reason.CAPACITY_EXCEEDED if full else Reason.REJECTED_BY_DATAPLANE
+        texts.append((reason, "records are refused, see Programmed"))
     for name, condition in named.items():
         bad = _FALSE if name in _GOOD_WHEN_TRUE else _TRUE
         if name not in (ConditionType.READY, ConditionType.PROGRAMMED) and condition.status == bad:

@@ -213,6 +213,10 @@ class Network(Protocol):
         """Whether anything of ours is on the node."""
         ...
 
+    def ask(self) -> object:
+        """Ask the neighbours for own addresses that the last apply left open."""
+        ...
+
     def announce(self, spec: NodeSpec) -> object:
         """Tell neighbours once more where the own addresses of ``spec`` are."""
         ...
@@ -238,6 +242,7 @@ class NodeSteering:
         frames: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.refused: tuple[Finding, ...] = ()
         """What of the GTP-U addresses and prefixes the node could not take, and why."""
@@ -245,6 +250,9 @@ class NodeSteering:
         self._frames = frames
         self._announced: frozenset[IpAddress] = frozenset()
         self._announcing: asyncio.Task[None] | None = None
+        self._wake = wake
+        self._asking: asyncio.Task[None] | None = None
+        self._asked = False
         self.error = ""
         """Why the node's network is not as it should be; empty: it is."""
         self.applied = False
@@ -322,6 +330,7 @@ class NodeSteering:
         else:
             self.error, self.applied = "", True
             self.refused = result.refused if isinstance(result, Applied) else ()
+            self._ask_neighbours(result.ask_in if isinstance(result, Applied) else None)
             self._announce(spec)
             self._backoff.reset()
             if verify:
@@ -330,9 +339,29 @@ class NodeSteering:
         if (self.error, self.refused) != before:
             self._on_change()
 
+    def _ask_neighbours(self, seconds: float | None) -> None:
+        """Ask for the addresses that are open, beside all other work, and apply again with the answers."""
+        if self._asking is not None and not self._asking.done():
+            if self._asked:
+                # What is open now is seen when the answers are applied.
+                return
+            self._asking.cancel()
+        self._asking = None
+        if seconds is not None:
+            self._asked = False
+            self._asking = asyncio.create_task(self._ask(seconds), name="ask for addresses")
+
+    async def _ask(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._asked = True
+        await asyncio.to_thread(self._network.ask)
+        self._facts_changed = True
+        self._wake()
+
     def _announce(self, spec: NodeSpec) -> None:
         """Announce addresses that are new here again a little later."""
-        own = frozenset(steer.address for steer in spec.gtpu if steer.own)
+        refused = {finding.subject for finding in self.refused}
+        own = frozenset(s.address for s in spec.gtpu if s.own and str(s.address) not in refused)
         new, self._announced = own - self._announced, own
         if not new:
             return

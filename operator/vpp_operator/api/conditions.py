@@ -65,6 +65,7 @@ class Reason(StrEnum):
     """Reasons of conditions and problems: a closed list, one word each, CamelCase."""
 
     AS_EXPECTED = "AsExpected"
+    ADDRESS_IN_USE = "AddressInUse"
     AGENT_UNREACHABLE = "AgentUnreachable"
     CONFLICT = "Conflict"
     CAPACITY_EXCEEDED = "CapacityExceeded"

@@ -24,6 +24,7 @@ from ..api.base import API_VERSION, GROUP, VERSION, JsonObject
 from ..api.conditions import Condition
 from ..api.gtpu_report import NodeReport
 from ..api.problem import Owner
+from ..gtpu.cluster import NodeRanges, reserved
 from ..gtpu.decode import DecodeError, decode_endpoint, decode_set, decode_tunnel
 from ..gtpu.model import ENDPOINT, SET, TUNNEL, Carrier, Endpoint, IpNetwork, Tunnel, TunnelSet
 from ..gtpu.rules import candidate
@@ -250,16 +251,8 @@ class GtpuController:
 
     def _reserve(self) -> None:
         """Tell the table what belongs to the cluster."""
-        ranges = set(self._service_cidrs)
-        addresses = set()
-        for node in self._state.nodes.values():
-            for text in node.pod_cidrs:
-                with contextlib.suppress(ValueError):
-                    ranges.add(ipaddress.ip_network(text, strict=False))
-            for text in node.addresses:
-                with contextlib.suppress(ValueError):
-                    addresses.add(ipaddress.ip_address(text))
-        self.table.reserve(ranges, addresses)
+        nodes = (NodeRanges.of(node.pod_cidrs, node.addresses) for node in self._state.nodes.values())
+        self.table.reserve(reserved(nodes, self._service_cidrs))
 
     # ------------------------------------------------------------------------------------------- the agents
 

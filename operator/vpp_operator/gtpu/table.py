@@ -6,7 +6,7 @@ outcome depends on the objects that are there, never on the order in which they 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -177,9 +177,8 @@ class GtpuTable:
         self._dirty_endpoints |= active ^ self._active
         self._active = active
 
-    def reserve(self, ranges: Iterable[IpNetwork], nodes: Iterable[IpAddress] = ()) -> None:
-        """Set the cluster's pod and service ranges and the addresses of all nodes."""
-        reserved = Reserved(frozenset(ranges), frozenset(nodes))
+    def reserve(self, reserved: Reserved) -> None:
+        """Set what belongs to the cluster itself (see :func:`vpp_operator.gtpu.cluster.reserved`)."""
         if reserved != self._reserved:
             self._reserved = reserved
             self._dirty_endpoints |= self._endpoints.keys()

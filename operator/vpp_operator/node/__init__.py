@@ -8,6 +8,7 @@ All functions here block (netlink, ``nft``); from asyncio: :func:`asyncio.to_thr
 ``network.apply(spec)``       bring the node to a NodeSpec; returns Applied(steps, refused)
 ``apply(spec, verify=True)``  every few minutes: read back, mend what differs
 ``network.check(spec)``       list of Findings: what differs from spec, without touching it
+``network.ask()``             ask the neighbours for own addresses that an apply left open (``ask_in``)
 ``network.announce(spec)``    tell neighbours once more where GTP-U addresses of their own are
 ``network.withdraw(addrs)``   let go of such addresses at once, whatever else is known
 ``network.undo()``            the Dataplane was deleted or the node deselected

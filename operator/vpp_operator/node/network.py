@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from vpp_operator.node import firewall, neighbours, netlink, nft
 from vpp_operator.node.chains import chains
+from vpp_operator.node.claims import AddressClaims
 from vpp_operator.node.gtpu import NOTHING_ACCEPTED, Accepted, accept
 from vpp_operator.node.journal import DEFAULT_JOURNAL, Entry, Journal, NodeNetworkError
 from vpp_operator.node.ruleset import SETS, load, replace_rules, updates
@@ -58,6 +60,8 @@ class Applied:
     steps: tuple[str, ...]
     refused: tuple[Finding, ...] = ()
     """GTP-U addresses and UE pools of the spec that were left out (``subject``), and why."""
+    ask_in: float | None = None
+    """In how many seconds :meth:`NodeNetwork.ask` has something to do; None: nothing is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,9 @@ class NodeNetwork:
 
     def __init__(self, journal: Path = DEFAULT_JOURNAL, on_step: Callable[[str], None] | None = None) -> None:
         self._journal = Journal(journal)
+        self._claims = AddressClaims()
+        self._own: frozenset[IpAddress] = frozenset()
+        """Own addresses that this node has, as far as this process brought them."""
         self._on_step = on_step or (lambda text: None)
         self._held: _Held | None = None
         self._before: Before | None = None
@@ -123,7 +130,7 @@ class NodeNetwork:
         with self._journal.locked():
             if verify:
                 self._ground_of = None
-            gtpu = self._accepted(spec)
+            gtpu, ask_in = self._admitted(spec)
             if verify or self._held is None:
                 spec.validate()
                 mtu = self._find_mtu(spec)
@@ -139,13 +146,22 @@ class NodeNetwork:
             self._carry_out(steps)
             self._held = _after(desired, held, changes)
             self._before = Before(spec, desired)
-            return Applied(tuple(step.text for step in steps), gtpu.refused)
+            own = frozenset(address for address, _ in gtpu.own)
+            self._claims.forget(self._own - own)
+            self._own = own
+            return Applied(tuple(step.text for step in steps), gtpu.refused, ask_in)
+
+    def ask(self) -> None:
+        """Ask the neighbours for own addresses that the last apply left open, so that the next one can take
+        those that nobody has. Takes about a second, and may run beside other calls."""
+        self._claims.ask()
 
     def plan(self, spec: NodeSpec) -> tuple[str, ...]:
         """Read back what the kernel holds and return the steps that an apply would take."""
         spec.validate()
         with netlink.connection() as ip:
-            gtpu = accept(spec, neighbours.read_ground(ip))
+            accepted = accept(spec, neighbours.read_ground(ip))
+        gtpu, _ = self._claims.admit(accepted, self._standing())
         desired = steering_state(spec, self._find_mtu(spec), gtpu)
         held = _read(desired.constants)
         return tuple(step.text for step in self._plan(desired, held, set_changes(desired, held.sets)))
@@ -157,7 +173,7 @@ class NodeNetwork:
         Errors: :class:`NodeNetworkError`.
         """
         for address, interface in self._accepted(spec).own:
-            if interface:
+            if interface and address in self._own:
                 neighbours.announce(address, interface)
 
     def withdraw(self, addresses: Collection[IpAddress]) -> Applied:
@@ -168,6 +184,8 @@ class NodeNetwork:
         """
         with self._journal.locked():
             self._held = None
+            self._own -= frozenset(addresses)
+            self._claims.forget(addresses)
             with netlink.connection() as ip:
                 actions = plan_loss(addresses, netlink.read_kernel(ip))
             steps = [self._action(action) for action in actions]
@@ -186,6 +204,21 @@ class NodeNetwork:
                 self._accepted_last = accept(spec, neighbours.read_ground(ip))
             self._ground_of, self._look_again = asked, time.monotonic() + _LOOK_AGAIN_SECONDS
         return self._accepted_last
+
+    def _admitted(self, spec: NodeSpec) -> tuple[Accepted, float | None]:
+        """Return what is accepted and nobody else has, and when to ask for the rest."""
+        accepted = self._accepted(spec)
+        if not accepted.own:
+            return accepted, None
+        return self._claims.admit(accepted, self._standing())
+
+    def _standing(self) -> frozenset[IpAddress]:
+        """Return the own addresses that this node answers for: the agent before this one may have taken
+        them."""
+        if self._own or self._held is not None:
+            return self._own
+        with netlink.connection() as ip:
+            return frozenset(ipaddress.ip_address(p.address) for p in neighbours.read_proxies(ip))
 
     def _find_mtu(self, spec: NodeSpec) -> int:
         if not spec.mtu:
@@ -215,6 +248,8 @@ class NodeNetwork:
         does no harm."""
         with self._journal.locked():
             self._held = None
+            self._claims.forget(self._own)
+            self._own = frozenset()
             steps: list[_Step] = []
             if nft.table_exists():
                 steps.append(_Step("remove nftables table", nft.delete_table))
