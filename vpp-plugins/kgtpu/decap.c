@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decapsulation in the graph. Outer packets come by one of three ways: from UDP port 2152, from the bypass feature right behind ip input, or from the
+ * FIB entry of a local address. What the kernel does not take goes on as if the node were not there. */
+#include <kgtpu/kgtpu.h>
+#include <kgtpu/trace.h>
+#include <khost/khost_buffer.h>
+#include <khost/khost_error.h>
+#include <vnet/feature/feature.h>
+#include <vnet/ip/icmp4.h>
+#include <vnet/ip/icmp6.h>
+#include <vnet/ip/ip4.h>
+#include <vnet/ip/ip6.h>
+
+#include <fastpath/fp_gtpu.h>
+
+#define CHUNK 64 /* packets between conversion and verdict: their descriptors stay in the first cache */
+
+enum from
+{
+  FROM_UDP,
+  FROM_FEATURE,
+  FROM_FIB,
+};
+
+/* Of one frame. */
+typedef struct
+{
+  vlib_main_t *vm;
+  vlib_node_runtime_t *node;
+  kgtpu_main_t *km;
+  khost_worker_t *w;
+  u32 skip; /* skipInnerIpInput is on */
+  /* the inner VRF of the last packet, and what is counted for its interface */
+  u32 vrf, sw_if_index;
+  u32 features[2]; /* whether inner IPv4, IPv6 packets have any */
+  u32 packets, skipped[2];
+  u64 bytes;
+  u32 skipped_in_all, bypassed, kept;
+} frame_t;
+
+static void
+count_interface (frame_t *f)
+{
+  vnet_interface_main_t *im = &vnet_get_main ()->interface_main;
+  const u32 thread = f->vm->thread_index;
+
+  if (f->packets)
+    vlib_increment_combined_counter (im->combined_sw_if_counters + VNET_INTERFACE_COUNTER_RX, thread, f->sw_if_index,
+				     f->packets, f->bytes);
+  /* as the input node would have done */
+  if (f->skipped[0])
+    vlib_increment_simple_counter (im->sw_if_counters + VNET_INTERFACE_COUNTER_IP4, thread, f->sw_if_index, f->skipped[0]);
+  if (f->skipped[1])
+    vlib_increment_simple_counter (im->sw_if_counters + VNET_INTERFACE_COUNTER_IP6, thread, f->sw_if_index, f->skipped[1]);
+  f->packets = f->skipped[0] = f->skipped[1] = 0;
+  f->bytes = 0;
+}
+
+/* 0: no such VRF. */
+static_always_inline int
+to_vrf (frame_t *f, u32 table)
+{
+  const u32 vrf = kgtpu_vrf_index (f->km, table, f->vrf);
+
+  if (PREDICT_TRUE (vrf == f->vrf))
+    return vrf != ~0;
+  count_interface (f);
+  f->vrf = vrf;
+  if (vrf == ~0)
+    return 0;
+  f->sw_if_index = f->km->vrfs[vrf].sw_if_index;
+  f->features[0] = vnet_have_features (f->km->arc[0], f->sw_if_index);
+  f->features[1] = vnet_have_features (f->km->arc[1], f->sw_if_index);
+  return 1;
+}
+
+/* Whether ip4-input or ip6-input would send the packet on to unicast lookup, given what the kernel has checked: version, header length, TTL, that the
+ * packet is there as its length says. What else they do, they do themselves. */
+static_always_inline int
+input_would_pass (const u8 *h, int six)
+{
+  if (six)
+    return h[24] != 0xff;
+  return h[0] == 0x45 && (fp_load16 (h + 6) & fp_net16 (0x1fff)) != fp_net16 (1) && (h[16] & 0xf0) != 0xe0 &&
+	 fp_csum_fold (fp_gtpu_sum20 (h)) == 0xffff;
+}
+
+static_always_inline u16
+inner_next (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
+{
+  const int six = p->l3[0] >> 4 == 6;
+  u32 next = six ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
+
+  if (!f->skip || PREDICT_FALSE (!input_would_pass (p->l3, six)))
+    return six ? KGTPU_NEXT_IP6_INPUT : KGTPU_NEXT_IP4_INPUT;
+  f->skipped[six]++;
+  f->skipped_in_all++;
+  vnet_buffer (b)->ip.adj_index[VLIB_RX] = ~0;
+  if (PREDICT_FALSE (f->features[six]))
+    {
+      vnet_feature_arc_start (f->km->arc[six], f->sw_if_index, &next, b);
+      next = next < vec_len (f->km->arc_next[six]) ? f->km->arc_next[six][next] : KGTPU_NEXT_DROP;
+    }
+  return (u16) next;
+}
+
+static_always_inline u16
+dropped (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
+{
+  b->error = f->node->errors[reason];
+  return KGTPU_NEXT_DROP;
+}
+
+static_always_inline u16
+own_drop (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
+{
+  fp_count_drop (&f->w->fp, reason);
+  return dropped (f, b, reason);
+}
+
+static_always_inline u16
+deliver (frame_t *f, vlib_buffer_t *b, fp_packet_t *p)
+{
+  khost_buffer_from_packet (f->vm, b, p);
+  if (PREDICT_FALSE (fp_gtpu_may_be_nested (p)) && fp_gtpu_is_ours (&f->w->fp, p))
+    return own_drop (f, b, FP_DROP_GTPU_NESTED);
+  if (PREDICT_FALSE (!to_vrf (f, p->vrf)))
+    return own_drop (f, b, FP_DROP_UNRESOLVED);
+  b->flags &= ~VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  vnet_buffer (b)->sw_if_index[VLIB_RX] = f->sw_if_index;
+  vnet_buffer (b)->sw_if_index[VLIB_TX] = ~0;
+  vnet_buffer (b)->ip.flow_hash = 0;
+  f->packets++;
+  f->bytes += p->length;
+  return inner_next (f, b, p);
+}
+
+/* An answer goes back by the outer VRF. */
+static u16
+answer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p, u32 fib_index)
+{
+  khost_buffer_from_packet (f->vm, b, p);
+  b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  vnet_buffer (b)->sw_if_index[VLIB_TX] = fib_index;
+  return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
+}
+
+/* ---- what is not for us ---- */
+
+/* UDP to port 2152 of an address that is none of ours: to who had the port before, with the buffer as UDP gave it; else as if nobody listened. */
+static u16
+pass_udp (frame_t *f, vlib_buffer_t *b, u32 payload, int six)
+{
+  if (f->km->chain_next[six] != ~0)
+    {
+      vlib_buffer_advance (b, payload);
+      return (u16) f->km->chain_next[six];
+    }
+  if (six)
+    icmp6_error_set_vnet_buffer (b, ICMP6_destination_unreachable, ICMP6_destination_unreachable_port_unreachable, 0);
+  else
+    icmp4_error_set_vnet_buffer (b, ICMP4_destination_unreachable, ICMP4_destination_unreachable_port_unreachable, 0);
+  return six ? KGTPU_NEXT_IP6_ICMP_ERROR : KGTPU_NEXT_IP4_ICMP_ERROR;
+}
+
+static_always_inline u16
+pass_fib (frame_t *f, vlib_buffer_t *b)
+{
+  const u32 index = vnet_buffer (b)->ip.adj_index[VLIB_TX];
+  const kgtpu_local_t *l;
+
+  if (PREDICT_FALSE (index >= vec_len (f->km->locals) || !dpo_id_is_valid (&f->km->locals[index].parent)))
+    return own_drop (f, b, FP_DROP_UNRESOLVED); /* held while the entry went away */
+  l = &f->km->locals[index];
+  vnet_buffer (b)->ip.adj_index[VLIB_TX] = l->parent.dpoi_index;
+  return l->parent.dpoi_next_node;
+}
+
+static_always_inline u16
+pass (frame_t *f, vlib_buffer_t *b, u32 payload, const int six, const enum from from)
+{
+  u16 next;
+
+  if (from == FROM_UDP)
+    return pass_udp (f, b, payload, six);
+  if (from == FROM_FIB)
+    return pass_fib (f, b);
+  vnet_feature_next_u16 (&next, b);
+  return next;
+}
+
+/* ---- what may be for us ---- */
+
+/* A whole packet to UDP port 2152, nothing unusual about it. */
+static_always_inline int
+is_plain_gtpu (const vlib_buffer_t *b, const u8 *h, const int six)
+{
+  if (PREDICT_FALSE (b->flags & KHOST_NOT_PLAIN))
+    return 0;
+  if (six)
+    return b->current_length >= 48 && h[6] == IP_PROTOCOL_UDP && fp_load16 (h + 42) == fp_net16 (FP_GTPU_PORT);
+  return b->current_length >= 28 && h[0] == 0x45 && h[9] == IP_PROTOCOL_UDP &&
+	 fp_load16 (h + 22) == fp_net16 (FP_GTPU_PORT) && !(fp_load16 (h + 6) & fp_net16 (0x3fff));
+}
+
+/* The next node if the packet is not for the kernel, KGTPU_NEXT_NONE if it is. */
+static_always_inline u16
+sort_fib (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 vrf, u32 data_size, const int six)
+{
+  const u32 index = vnet_buffer (b)->ip.adj_index[VLIB_TX];
+  const int plain = is_plain_gtpu (b, vlib_buffer_get_current (b), six);
+  const u8 *h;
+
+  if (PREDICT_FALSE (index >= vec_len (f->km->locals)))
+    return own_drop (f, b, FP_DROP_UNRESOLVED);
+  if (PREDICT_TRUE (plain && f->km->fib_bypass))
+    {
+      khost_packet_from_buffer (f->vm, b, p, vrf, data_size, FP_PACKET_IP_VALID);
+      f->bypassed++;
+      return KGTPU_NEXT_NONE;
+    }
+  /* VPP's own address: its way, reassembly included. */
+  if (f->km->locals[index].own)
+    return pass_fib (f, b);
+  /* The host's address: what is not GTP-U is the host's, and so are its fragments; only the kernel tells which are which. */
+  khost_packet_from_buffer (f->vm, b, p, vrf, data_size, FP_PACKET_IP_VALID);
+  if (!fp_gtpu_is_ours (&f->w->fp, p))
+    return pass_fib (f, b);
+  h = p->l3;
+  if (six ? h[6] == IP_PROTOCOL_UDP : !(fp_load16 (h + 6) & fp_net16 (0x3fff)))
+    {
+      if (!f->km->fib_bypass && !(f->km->switches & FP_GTPU_BYPASS))
+	return six ? KGTPU_NEXT_IP6_LOCAL : KGTPU_NEXT_IP4_LOCAL;
+      f->bypassed++;
+    }
+  return KGTPU_NEXT_NONE;
+}
+
+static_always_inline u16
+sort (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 *payload, u32 data_size, const int six, const enum from from)
+{
+  u32 fib_index, vrf;
+
+  if (from == FROM_UDP)
+    {
+      const i16 l3 = b->flags & VNET_BUFFER_F_L3_HDR_OFFSET_VALID ? vnet_buffer (b)->l3_hdr_offset :
+								     (i16) (b->current_data - (six ? 48 : 28));
+      *payload = (u32) (b->current_data - l3);
+      vlib_buffer_advance (b, -(word) *payload);
+    }
+  if (from == FROM_FEATURE)
+    {
+      const u32 rx = vnet_buffer (b)->sw_if_index[VLIB_RX];
+      if (PREDICT_TRUE (!is_plain_gtpu (b, vlib_buffer_get_current (b), six)))
+	return pass (f, b, 0, six, from);
+      fib_index = vec_elt (six ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index, rx);
+    }
+  else
+    fib_index = vnet_buffer (b)->ip.fib_index;
+  vrf = six ? khost_vrf6 (fib_index) : khost_vrf4 (fib_index);
+  if (from == FROM_FIB)
+    return sort_fib (f, b, p, vrf, data_size, six);
+  khost_packet_from_buffer (f->vm, b, p, vrf, data_size, FP_PACKET_IP_VALID);
+  return KGTPU_NEXT_NONE;
+}
+
+static_always_inline u16
+carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdict_t *v, u32 payload, const int six, const enum from from)
+{
+  if (PREDICT_TRUE (v->action == FP_FORWARD && v->way == FP_WAY_GTPU))
+    return deliver (f, b, p);
+  switch (v->action)
+    {
+    case FP_FORWARD:
+      if (v->way == FP_WAY_ETHERNET)
+	return own_drop (f, b, FP_DROP_UNSUPPORTED);
+      if (from == FROM_FIB)
+	f->bypassed--;
+      return pass (f, b, payload, six, from);
+    case FP_REPLY:
+      return answer (f, b, p,
+		     from == FROM_FEATURE ? vec_elt (six ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index,
+						      vnet_buffer (b)->sw_if_index[VLIB_RX]) :
+					    vnet_buffer (b)->ip.fib_index);
+    case FP_HOLD:
+      khost_keep (f->w);
+      f->kept++;
+      return KGTPU_NEXT_NONE;
+    case FP_CONSUMED:
+      vlib_buffer_free_one (f->vm, bi);
+      f->kept++;
+      return KGTPU_NEXT_NONE;
+    case FP_DROP:
+      return dropped (f, b, v->reason);
+    default:
+      return own_drop (f, b, FP_DROP_UNSUPPORTED);
+    }
+}
+
+static_always_inline uword
+decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const int six, const enum from from)
+{
+  u32 *bis = vlib_frame_vector_args (frame), n = frame->n_vectors;
+  vlib_buffer_t *bufs[VLIB_FRAME_SIZE];
+  u16 nexts[VLIB_FRAME_SIZE];
+  const u32 data_size = vlib_buffer_get_default_data_size (vm);
+  frame_t f = { .vm = vm, .node = node, .km = &kgtpu_main, .w = khost_worker (vm->thread_index), .vrf = ~0 };
+
+  f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_INNER_IP_INPUT) != 0;
+  vlib_get_buffers (vm, bis, bufs, n);
+  for (u32 at = 0; at < n; at += CHUNK)
+    {
+      fp_packet_t packets[CHUNK];
+      fp_verdict_t verdicts[CHUNK];
+      u32 payloads[CHUNK];
+      u16 index[CHUNK];
+      kgtpu_trace_t traces[CHUNK];
+      const u32 to = clib_min (at + CHUNK, n);
+      u32 taken = 0;
+
+      for (u32 i = at; i < to; i++)
+	{
+	  if (i + 8 < n)
+	    vlib_prefetch_buffer_header (bufs[i + 8], LOAD);
+	  if (i + 4 < n)
+	    clib_prefetch_load (vlib_buffer_get_current (bufs[i + 4]));
+	  nexts[i] = sort (&f, bufs[i], &packets[taken], &payloads[taken], data_size, six, from);
+	  index[taken] = (u16) i;
+	  packets[taken].cookie = khost_cookie (bis[i], node->node_index);
+	  taken += nexts[i] == KGTPU_NEXT_NONE;
+	}
+      if (taken == 0)
+	continue;
+      if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
+	for (u32 i = 0; i < taken; i++)
+	  kgtpu_trace_header (&traces[i], &packets[i]);
+      fp_gtpu_decap_vector (&f.w->fp, packets, verdicts, taken);
+      if (from == FROM_FEATURE)
+	f.bypassed += taken;
+      for (u32 i = 0; i < taken; i++)
+	{
+	  vlib_buffer_t *b = bufs[index[i]];
+	  const u32 skipped = f.skipped_in_all;
+	  const int traced = PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && b->flags & VLIB_BUFFER_IS_TRACED;
+
+	  if (traced)
+	    {
+	      traces[i].verdict = verdicts[i];
+	      traces[i].vrf = packets[i].vrf;
+	    }
+	  nexts[index[i]] = carry_out (&f, b, bis[index[i]], &packets[i], &verdicts[i], payloads[i], six, from);
+	  if (traced && nexts[index[i]] != KGTPU_NEXT_NONE)
+	    {
+	      kgtpu_trace_t *t = vlib_add_trace (vm, node, b, sizeof (*t));
+	      *t = traces[i];
+	      t->next = nexts[index[i]];
+	      t->skipped = f.skipped_in_all != skipped;
+	    }
+	}
+    }
+  count_interface (&f);
+  if (f.skipped_in_all)
+    fp_count (&f.w->fp, FP_C_GTPU_INNER_INPUT_SKIPPED, f.skipped_in_all);
+  if (f.bypassed)
+    fp_count (&f.w->fp, FP_C_GTPU_BYPASSED, f.bypassed);
+  if (PREDICT_FALSE (f.kept))
+    {
+      u32 left = 0, rest[VLIB_FRAME_SIZE];
+      for (u32 i = 0; i < n; i++)
+	if (nexts[i] != KGTPU_NEXT_NONE)
+	  {
+	    rest[left] = bis[i];
+	    nexts[left++] = nexts[i];
+	  }
+      if (left)
+	vlib_buffer_enqueue_to_next (vm, node, rest, nexts, left);
+    }
+  else
+    vlib_buffer_enqueue_to_next (vm, node, bis, nexts, n);
+  return n;
+}
+
+#define DECAP_NODE(name, six, from)                                                                                    \
+  VLIB_NODE_FN (name) (vlib_main_t * vm, vlib_node_runtime_t * node, vlib_frame_t * frame)                              \
+  {                                                                                                                     \
+    return decap (vm, node, frame, six, from);                                                                         \
+  }
+
+DECAP_NODE (kgtpu4_input_node, 0, FROM_UDP)
+DECAP_NODE (kgtpu6_input_node, 1, FROM_UDP)
+DECAP_NODE (kgtpu4_bypass_node, 0, FROM_FEATURE)
+DECAP_NODE (kgtpu6_bypass_node, 1, FROM_FEATURE)
+DECAP_NODE (kgtpu4_local_node, 0, FROM_FIB)
+DECAP_NODE (kgtpu6_local_node, 1, FROM_FIB)
+
+VLIB_REGISTER_NODE (kgtpu4_input_node) = {
+  .name = "kgtpu4-input",
+  .vector_size = sizeof (u32),
+  .type = VLIB_NODE_TYPE_INTERNAL,
+  .format_trace = format_kgtpu_decap_trace,
+  .n_errors = FP_DROPS,
+  .error_counters = khost_drop_errors,
+  .n_next_nodes = KGTPU_N_NEXT,
+  .next_nodes = {
+#define _(n, s) [KGTPU_NEXT_##n] = s,
+    KGTPU_FOREACH_NEXT (_)
+#undef _
+  },
+};
+
+#define SIBLING(node, node_name)                                                                                       \
+  VLIB_REGISTER_NODE (node) = {                                                                                         \
+    .name = node_name,                                                                                                  \
+    .vector_size = sizeof (u32),                                                                                        \
+    .type = VLIB_NODE_TYPE_INTERNAL,                                                                                    \
+    .format_trace = format_kgtpu_decap_trace,                                                                           \
+    .n_errors = FP_DROPS,                                                                                               \
+    .error_counters = khost_drop_errors,                                                                                \
+    .sibling_of = "kgtpu4-input",                                                                                       \
+  };
+
+SIBLING (kgtpu6_input_node, "kgtpu6-input")
+SIBLING (kgtpu4_bypass_node, "kgtpu4-bypass")
+SIBLING (kgtpu6_bypass_node, "kgtpu6-bypass")
+SIBLING (kgtpu4_local_node, "kgtpu4-local")
+SIBLING (kgtpu6_local_node, "kgtpu6-local")

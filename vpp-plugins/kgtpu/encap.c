@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Encapsulation in the graph: nodes that the FIB entries of UE pools lead to. */
+#include <kgtpu/kgtpu.h>
+#include <kgtpu/trace.h>
+#include <khost/khost_buffer.h>
+#include <khost/khost_error.h>
+
+#include <fastpath/fp_gtpu.h>
+
+#define CHUNK 64
+#define SEGMENTS 64 /* of one large packet that are encapsulated together */
+
+/* Of one frame. */
+typedef struct
+{
+  vlib_main_t *vm;
+  vlib_node_runtime_t *node;
+  kgtpu_main_t *km;
+  khost_worker_t *w;
+  u32 data_size;
+  u32 skip; /* skipOuterLookup is on */
+  u32 skipped, kept;
+} frame_t;
+
+static_always_inline u16
+dropped (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
+{
+  b->error = f->node->errors[reason];
+  return KGTPU_NEXT_DROP;
+}
+
+static_always_inline u16
+own_drop (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
+{
+  fp_count_drop (&f->w->fp, reason);
+  return dropped (f, b, reason);
+}
+
+static_always_inline void
+to_packet (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 table)
+{
+  khost_packet_from_buffer (f->vm, b, p, table, f->data_size,
+			    FP_PACKET_IP_VALID | (b->flags & VNET_BUFFER_F_LOCALLY_ORIGINATED ? FP_PACKET_KEEP_TTL : 0));
+  p->headroom = p->headroom > KGTPU_REWRITE_ROOM ? p->headroom - KGTPU_REWRITE_ROOM : 0;
+  p->mtu = f->km->link_mtu;
+}
+
+/* The outer packet, by the way to its peer. */
+static_always_inline u16
+send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
+{
+  const kgtpu_path_t *path = &f->km->paths[p->peer];
+  const dpo_id_t dpo = { .as_u64 = clib_atomic_load_relax_n (&path->dpo.as_u64) };
+
+  khost_buffer_from_packet (f->vm, b, p);
+  b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  vnet_buffer (b)->ip.flow_hash = 0;
+  if (PREDICT_TRUE (f->skip))
+    {
+      if (PREDICT_FALSE (!dpo_id_is_valid (&dpo) || dpo.dpoi_type == DPO_DROP))
+	return own_drop (f, b, FP_DROP_UNRESOLVED);
+      vnet_buffer (b)->ip.adj_index[VLIB_TX] = dpo.dpoi_index;
+      f->skipped++;
+      return dpo.dpoi_next_node;
+    }
+  if (PREDICT_FALSE (path->fib_index == ~0))
+    return own_drop (f, b, FP_DROP_UNRESOLVED);
+  vnet_buffer (b)->sw_if_index[VLIB_TX] = path->fib_index;
+  return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
+}
+
+/* An ICMP error about the inner packet goes through the inner VRF like any packet that comes in by its interface: its receiver may be behind a
+ * Service, or behind a tunnel. */
+static u16
+answer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p, u32 vrf)
+{
+  khost_buffer_from_packet (f->vm, b, p);
+  b->flags &= ~VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  vnet_buffer (b)->sw_if_index[VLIB_RX] = f->km->vrfs[vrf].sw_if_index;
+  vnet_buffer (b)->sw_if_index[VLIB_TX] = ~0;
+  return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_INPUT : KGTPU_NEXT_IP4_INPUT;
+}
+
+/* ---- large packets ---- */
+
+/* A packet that must go on as several. The kernel cuts bytes that lie side by side. */
+static __clib_noinline void
+in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
+{
+  const u32 headroom = VLIB_BUFFER_PRE_DATA_SIZE - KGTPU_REWRITE_ROOM;
+  u32 bis[SEGMENTS], at = 0, n;
+
+  do
+    {
+      fp_packet_t segments[SEGMENTS];
+      fp_verdict_t verdicts[SEGMENTS];
+      u16 nexts[SEGMENTS];
+      const u32 room = vlib_buffer_alloc (f->vm, bis, SEGMENTS);
+
+      for (n = 0; n < room; n++)
+	{
+	  vlib_buffer_t *s = vlib_get_buffer (f->vm, bis[n]);
+	  const u32 length = fp_gtpu_segment (large, &at, s->data, headroom, f->data_size, &segments[n]);
+
+	  if (!length)
+	    break;
+	  segments[n].mtu = large->mtu;
+	  s->current_data = 0;
+	  s->current_length = (u16) length;
+	  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
+	  s->total_length_not_including_first_buffer = 0;
+	  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
+	  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
+	}
+      if (n < room)
+	vlib_buffer_free (f->vm, bis + n, room - n);
+      if (n == 0)
+	break;
+      fp_gtpu_encap_vector (&f->w->fp, segments, verdicts, n);
+      for (u32 i = 0; i < n; i++)
+	{
+	  vlib_buffer_t *s = vlib_get_buffer (f->vm, bis[i]);
+
+	  if (verdicts[i].action == FP_FORWARD && verdicts[i].way == FP_WAY_GTPU)
+	    nexts[i] = send_outer (f, s, &segments[i]);
+	  else if (verdicts[i].action == FP_REPLY)
+	    nexts[i] = answer (f, s, &segments[i], vrf);
+	  else
+	    nexts[i] = dropped (f, s, verdicts[i].reason);
+	}
+      vlib_buffer_enqueue_to_next (f->vm, f->node, bis, nexts, n);
+      n = n == room && room == SEGMENTS;
+    }
+  while (n);
+}
+
+/* ---- the node ---- */
+
+static_always_inline u16
+carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdict_t *v, u32 vrf)
+{
+  if (PREDICT_TRUE (v->action == FP_FORWARD && v->way == FP_WAY_GTPU))
+    return send_outer (f, b, p);
+  switch (v->action)
+    {
+    case FP_REPLY:
+      return answer (f, b, p, vrf);
+    case FP_SEGMENT:
+      in_segments (f, b, p, vrf);
+      vlib_buffer_free_one (f->vm, bi);
+      f->kept++;
+      return KGTPU_NEXT_NONE;
+    case FP_DROP:
+      return dropped (f, b, v->reason);
+    default: /* its pool has gone from the region, and will from the FIB */
+      return own_drop (f, b, FP_DROP_GTPU_NO_TUNNEL);
+    }
+}
+
+static_always_inline uword
+encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  u32 *bis = vlib_frame_vector_args (frame), n = frame->n_vectors;
+  vlib_buffer_t *bufs[VLIB_FRAME_SIZE];
+  u16 nexts[VLIB_FRAME_SIZE];
+  frame_t f = { .vm = vm,
+		.node = node,
+		.km = &kgtpu_main,
+		.w = khost_worker (vm->thread_index),
+		.data_size = vlib_buffer_get_default_data_size (vm) };
+
+  f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_OUTER_LOOKUP) != 0;
+  vlib_get_buffers (vm, bis, bufs, n);
+  for (u32 at = 0; at < n; at += CHUNK)
+    {
+      fp_packet_t packets[CHUNK];
+      fp_verdict_t verdicts[CHUNK];
+      u32 vrfs[CHUNK];
+      kgtpu_trace_t traces[CHUNK];
+      const u32 count = clib_min (CHUNK, n - at);
+
+      for (u32 i = 0; i < count; i++)
+	{
+	  if (at + i + 8 < n)
+	    vlib_prefetch_buffer_header (bufs[at + i + 8], LOAD);
+	  if (at + i + 4 < n)
+	    clib_prefetch_load (vlib_buffer_get_current (bufs[at + i + 4]));
+	  vrfs[i] = vnet_buffer (bufs[at + i])->ip.adj_index[VLIB_TX];
+	  to_packet (&f, bufs[at + i], &packets[i], f.km->vrfs[vrfs[i]].table);
+	}
+      if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
+	for (u32 i = 0; i < count; i++)
+	  {
+	    traces[i].vrf = packets[i].vrf;
+	    kgtpu_trace_header (&traces[i], &packets[i]);
+	  }
+      fp_gtpu_encap_vector (&f.w->fp, packets, verdicts, count);
+      for (u32 i = 0; i < count; i++)
+	{
+	  vlib_buffer_t *b = bufs[at + i];
+	  const u32 skipped = f.skipped;
+
+	  nexts[at + i] = carry_out (&f, b, bis[at + i], &packets[i], &verdicts[i], vrfs[i]);
+	  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && nexts[at + i] != KGTPU_NEXT_NONE &&
+	      b->flags & VLIB_BUFFER_IS_TRACED)
+	    {
+	      kgtpu_trace_t *t = vlib_add_trace (vm, node, b, sizeof (*t));
+	      *t = traces[i];
+	      t->verdict = verdicts[i];
+	      t->next = nexts[at + i];
+	      t->peer = packets[i].peer;
+	      t->skipped = f.skipped != skipped;
+	      if (verdicts[i].action == FP_FORWARD)
+		kgtpu_trace_header (t, &packets[i]);
+	    }
+	}
+    }
+  if (f.skipped)
+    fp_count (&f.w->fp, FP_C_GTPU_OUTER_LOOKUP_SKIPPED, f.skipped);
+  if (PREDICT_FALSE (f.kept))
+    {
+      u32 left = 0, rest[VLIB_FRAME_SIZE];
+      for (u32 i = 0; i < n; i++)
+	if (nexts[i] != KGTPU_NEXT_NONE)
+	  {
+	    rest[left] = bis[i];
+	    nexts[left++] = nexts[i];
+	  }
+      if (left)
+	vlib_buffer_enqueue_to_next (vm, node, rest, nexts, left);
+    }
+  else
+    vlib_buffer_enqueue_to_next (vm, node, bis, nexts, n);
+  return n;
+}
+
+VLIB_NODE_FN (kgtpu4_encap_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return encap (vm, node, frame);
+}
+
+VLIB_NODE_FN (kgtpu6_encap_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return encap (vm, node, frame);
+}
+
+#define ENCAP_NODE(node, node_name)                                                                                    \
+  VLIB_REGISTER_NODE (node) = {                                                                                         \
+    .name = node_name,                                                                                                  \
+    .vector_size = sizeof (u32),                                                                                        \
+    .type = VLIB_NODE_TYPE_INTERNAL,                                                                                    \
+    .format_trace = format_kgtpu_encap_trace,                                                                           \
+    .n_errors = FP_DROPS,                                                                                               \
+    .error_counters = khost_drop_errors,                                                                                \
+    .sibling_of = "kgtpu4-input",                                                                                       \
+  };
+
+ENCAP_NODE (kgtpu4_encap_node, "kgtpu4-encap")
+ENCAP_NODE (kgtpu6_encap_node, "kgtpu6-encap")
