@@ -40,7 +40,7 @@ def plugin_directories() -> tuple[Path, ...]:
     """Build the plugins against that VPP, or take those in the directory that VPP_PLUGINS names."""
     if given := os.environ.get("VPP_PLUGINS"):
         return (Path(given),)
-    command = ["make", "-C", str(ROOT / "vpp-plugins"), "vpp-plugins", f"VPP_PREFIX={vpp_prefix()}"]
+    command = ["make", "-C", str(ROOT / "vpp-plugins"), "vpp", f"VPP_PREFIX={vpp_prefix()}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = (ROOT / "build" / "vpp-plugins" / "vpp").glob("lib/**/vpp_plugins")
     return tuple(sorted(found))
