@@ -73,6 +73,13 @@ class Environment:
             found.append(NodeInfo(node["metadata"]["name"], addresses))
         return found
 
+    def engine_pods(self) -> str:
+        """What the engine's pods bring, also their image's name: vpp (with embedded in it) or embedded."""
+        selector = "--selector=app.kubernetes.io/component=engine"
+        (daemonset,) = install.items(self.kubectl, "daemonsets", "--namespace", install.NAMESPACE, selector)
+        name: str = daemonset["spec"]["template"]["spec"]["containers"][0]["name"]
+        return name
+
     # -- clients -----------------------------------------------------------------------------------------
 
     @property

@@ -72,7 +72,7 @@ def test_killed_engine_keeps_its_flows(
     # The kubelet would start the engine again at once.
     place.run("pkill", "-STOP", "-x", "kubelet")
     try:
-        place.run("pkill", "-KILL", "-x", "vpp-embedded")
+        place.run("pkill", "-KILL", "-x", "vpp-embedded|vpp_main")
         label = ["label", "--namespace", NAMESPACE, "--overwrite", f"pod/{late[0]}", f"app={APP}"]
         environment.kubectl(*label)
         until(lambda: endpoints_problem(environment, 5), 20)
@@ -116,7 +116,7 @@ def test_upgrade_loses_no_connection(environment: Environment, held: tuple[Holde
         for node in environment.nodes
     }
     settings = []
-    for short in ("operator", "embedded"):
+    for short in ("operator", environment.engine_pods()):
         tag = f"{images.version()}-{family.lower()}"
         settings.append(f"images.{short}.tag={tag}")
         for node in environment.own.nodes:

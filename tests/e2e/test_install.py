@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 
 import pytest
@@ -23,6 +25,18 @@ def test_get_dataplanes_prints_the_columns(environment: Environment) -> None:
     assert header.split() == wanted
     assert sorted(line.split()[0] for line in lines) == sorted(node.name for node in environment.nodes)
     assert all(line.split()[2] == "True" for line in lines)
+
+
+def test_the_engine_is_the_one_asked_for_or_says_why_not(environment: Environment) -> None:
+    wanted = os.environ.get("VPP_OPERATOR_E2E_ENGINE", "auto")
+    for dataplane in install.items(environment.kubectl, "dataplanes"):
+        status = dataplane["status"]
+        ready = next(entry for entry in status["conditions"] if entry["type"] == "Ready")
+        assert ready["message"].startswith(f"{status['engine']} "), ready
+        if wanted != "auto":
+            assert status["engine"] == wanted, ready
+        elif status["engine"] != "vpp":
+            assert re.search(r"VPP was not taken: \S+ \S+", ready["message"]), ready
 
 
 def test_every_service_is_programmed_on_every_node(environment: Environment) -> None:

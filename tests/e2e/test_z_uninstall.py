@@ -22,7 +22,7 @@ def test_uninstall_leaves_nothing(environment: Environment, states_before: dict[
     for node in environment.own.nodes:
         left = node_state(node.place).differences(states_before[node.name])
         found += [f"{node.name}: {line}" for line in left]
-        processes = node.place.run("sh", "-c", "pidof vpp-embedded vpp-operator || true").strip()
+        processes = node.place.run("sh", "-c", "pidof vpp vpp-embedded vpp-operator || true").strip()
         found += [f"{node.name}: process {processes}"] if processes else []
     assert found == []
     nodes = install.items(environment.kubectl, "nodes")
