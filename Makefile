@@ -11,7 +11,7 @@ STEP := $(CLUSTER) step
 FUZZ_RUNS ?= 1000000
 JOBS ?= $(shell nproc)
 
-.PHONY: help venv packages demo demo-down test images crds bench bench-vpp lint fmt native
+.PHONY: help venv packages demo demo-down test images crds bench bench-vpp lint fmt native vpp-plugins
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ demo-down: venv ## end the demo's cluster and remove every trace of it
 
 images: packages ## build the product's images as archives for `ctr images import` or `docker load`
 	@$(CLUSTER) images
+
+vpp-plugins: ## build VPP's plugins against the VPP on PATH, or make vpp-plugins VPP_PREFIX=DIRECTORY
+	@$(MAKE) -C vpp-plugins vpp
 
 native: packages
 	@$(STEP) "C: build, unit tests" $(MAKE) --jobs=$(JOBS) --output-sync=target -C vpp-plugins test
@@ -72,4 +75,4 @@ bench: packages ## clocks per packet of the packet kernels
 	@$(STEP) "bench: kernels" $(MAKE) -C vpp-plugins bench
 
 bench-vpp: venv ## clocks per packet in VPP, beside VPP's own plugins: VPP on PATH or VPP_PREFIX; BENCH_ARGS=--short, --help
-	@$(VENV)/bin/python -m bench.vpp $(BENCH_ARGS)
+	@env PYTHONPATH=operator $(VENV)/bin/python -m bench.vpp $(BENCH_ARGS)

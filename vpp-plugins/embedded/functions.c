@@ -14,10 +14,11 @@ packet_room (host_t *host)
 }
 
 static void
-packet_send (host_t *host, uint32_t length)
+packet_send (host_t *host, uint32_t length, uint32_t vrf)
 {
   emb_engine_t *e = (emb_engine_t *) host;
 
+  (void) vrf; /* the link has one */
   emb_outbox_put (&e->workers[0].outbox, length);
   emb_worker_signal (&e->workers[0]);
 }
@@ -29,6 +30,7 @@ describe (const host_t *host, host_json_t *j)
 
   host_json_str (j, "engine", "embedded");
   host_json_str (j, "version", EMB_VERSION);
+  host_json_u64 (j, "workers", e->options.workers);
   host_json_str (j, "instructionSet", e->vector->name);
   host_json_array (j, "interfaces");
   for (uint32_t i = 0; i < e->links.n_links; i++)

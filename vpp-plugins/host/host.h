@@ -19,9 +19,9 @@ typedef struct
 {
   /* Room for the next signalling packet, HOST_PACKET_BYTES; NULL: none now. */
   uint8_t *(*packet_room) (host_t *);
-  /* The packet written there, of `length` bytes, may go. */
-  void (*packet_send) (host_t *, uint32_t length);
-  /* Members of INFO's object that only this host has: engine, version, interfaces, ... */
+  /* The packet written there, of `length` bytes, may go in that VRF. */
+  void (*packet_send) (host_t *, uint32_t length, uint32_t vrf);
+  /* Members of INFO's object that only this host has: engine, version, workers, interfaces, ... */
   void (*describe) (const host_t *, host_json_t *);
   /* What a GTP-U switch (one of enum fp_gtpu_switch's bits) that needs a forwarding graph is now: "on", "off", ...; NULL: all
    * are "notApplicable". */

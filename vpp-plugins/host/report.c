@@ -59,7 +59,6 @@ host_report_info (const host_t *host, host_json_t *j)
   host_json_bool (j, "attached", host->report.attached);
   host_json_str (j, "reason", host->report.reason);
   host_json_u64 (j, "keptSessions", host->report.sessions);
-  host_json_u64 (j, "workers", host->workers);
   capacities (&host->region->capacity, j);
   gtpu_switches (host, j);
   host_json_end_object (j);

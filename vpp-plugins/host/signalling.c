@@ -119,7 +119,7 @@ send_echo_request (host_t *host, uint32_t slot, const fp_gtpu_peer_t *peer, uint
   length = fp_gtpu_echo_request (packet, &endpoint, peer, sequence);
   atomic_store_explicit (&shared->sent_ns, now, memory_order_relaxed);
   atomic_store_explicit (&shared->sent_sequence, sequence | FP_GTPU_PATH_WAITING, memory_order_release);
-  host->functions->packet_send (host, length);
+  host->functions->packet_send (host, length, record->vrf);
   count (host, FP_C_GTPU_ECHO_SENT);
   return true;
 }
@@ -246,7 +246,7 @@ run_end_markers (host_t *host)
       packet = host->functions->packet_room (host);
       if (!packet)
 	return;
-      host->functions->packet_send (host, fp_gtpu_end_marker (packet, &s->marker));
+      host->functions->packet_send (host, fp_gtpu_end_marker (packet, &s->marker), s->marker.vrf);
       count (host, FP_C_GTPU_END_MARKERS_SENT);
       s->has_marker = false;
     }

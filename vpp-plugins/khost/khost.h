@@ -42,6 +42,8 @@ typedef struct
 } khost_switches_t;
 typedef khost_switches_t khost_switches_fn (void);
 
+typedef void khost_interface_fn (u32 sw_if_index, int is_ethernet, int enable);
+
 typedef struct khost_main
 {
   /* Read on the packet path. */
@@ -52,15 +54,19 @@ typedef struct khost_main
   u32 n_workers; /* threads, the main thread included */
 
   /* Main thread. */
+  /* `fn` is called once the region is open, before its records are told; at once if it is. */
+  void (*on_attached) (void (*fn) (void));
   /* Tells `fn` of the records of the tables whose bit (1 << enum fp_table) is in `tables`, first of all that exist. Before the region is open: when it
    * is. */
   void (*on_record) (u32 tables, khost_record_fn *fn);
   /* kgtpu's answer to "what is in effect"; without it the switches count as not applicable. */
   void (*on_switches) (khost_switches_fn *fn);
+  /* `fn` is called for each interface that packets of this product come in by: now and later with enable 1, later with 0. is_ethernet: it carries the frames
+   * of GTP-U tunnels with Ethernet payload. */
+  void (*on_interface) (khost_interface_fn *fn);
   /* Learns the table id of a FIB that packets may come in by other ways than an interface bound to it (those are learnt by themselves). */
   void (*learn_fib) (fib_protocol_t protocol, u32 fib_index);
   u16 msg_id_base;
-  void *private; /* khost_private_t */
 } khost_main_t;
 
 extern khost_main_t *khost;

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* khost_call: messages of the control plane over VPP's binary API. Nothing in them is trusted. No handler takes the worker barrier: what a worker reads is
+ * published by single stores. */
+#include <khost/khost_internal.h>
+
+#include <vlibapi/api.h>
+#include <vlibmemory/api.h>
+
+#include <khost/khost.api_enum.h>
+#include <khost/khost.api_types.h>
+
+#include <host/message.h>
+#include <fastpath/fp_control.h>
+
+#define REPLY_MSG_ID_BASE khost_exported_main.msg_id_base
+#include <vlibapi/api_helper_macros.h>
+
+/* Changes await a commit; those of a client that went without one, the next client's. */
+static bool dirty;
+
+u8 *
+khost_call (vlib_main_t *vm, const u8 *request, u32 length, i32 *rv)
+{
+  khost_control_t *kc = &khost_control;
+  host_request_t q;
+  host_reply_t reply;
+  fp_msg_t header;
+  u8 *answer = NULL;
+
+  kc->calls++;
+  *rv = 0;
+  if (!kc->open)
+    *rv = VNET_API_ERROR_FEATURE_DISABLED;
+  else if (length < sizeof (header))
+    *rv = VNET_API_ERROR_INVALID_VALUE;
+  else
+    {
+      memcpy (&header, request, sizeof (header));
+      if (host_message_length (&header) != length)
+	*rv = VNET_API_ERROR_INVALID_VALUE_2;
+    }
+  if (*rv)
+    {
+      kc->calls_refused++;
+      return NULL;
+    }
+  vec_alloc (answer, FP_MSG_MAX_BYTES);
+  reply = (host_reply_t){ .bytes = answer };
+  if (!host_message_start (&q, request, &reply))
+    {
+      /* Packets of this thread, and the process, get their turn between slices. */
+      while (!host_message_step (&kc->host, &q, &reply, &dirty))
+	if (vlib_in_process_context (vm))
+	  vlib_process_yield (vm);
+      if (header.type == FP_MSG_UPSERT || header.type == FP_MSG_DELETE || header.type == FP_MSG_COMMIT)
+	khost_process_wake (vm);
+    }
+  else
+    kc->calls_refused++;
+  vec_set_len (answer, reply.used);
+  return answer;
+}
+
+static void
+vl_api_khost_call_t_handler (vl_api_khost_call_t *mp)
+{
+  vl_api_khost_call_reply_t *rmp;
+  vl_api_registration_t *client;
+  i32 rv;
+  u8 *answer = khost_call (vlib_get_main (), mp->request, clib_net_to_host_u32 (mp->length), &rv);
+  const u32 length = vec_len (answer);
+
+  /* Looked up now: the client may have gone while the call was suspended. */
+  client = vl_api_client_index_to_registration (mp->client_index);
+  if (client)
+    {
+      rmp = vl_msg_api_alloc_or_null (sizeof (*rmp) + length);
+      if (rmp)
+	{
+	  clib_memset (rmp, 0, sizeof (*rmp));
+	  rmp->_vl_msg_id = clib_host_to_net_u16 (VL_API_KHOST_CALL_REPLY + REPLY_MSG_ID_BASE);
+	  rmp->context = mp->context;
+	  rmp->retval = clib_host_to_net_i32 (rv);
+	  rmp->length = clib_host_to_net_u32 (length);
+	  clib_memcpy_fast (rmp->answer, answer, length);
+	  vl_api_send_msg (client, (u8 *) rmp);
+	}
+    }
+  vec_free (answer);
+}
+
+static void
+vl_api_khost_version_t_handler (vl_api_khost_version_t *mp)
+{
+  vl_api_khost_version_reply_t *rmp;
+  int rv = 0;
+
+  REPLY_MACRO2 (VL_API_KHOST_VERSION_REPLY, ({
+		  rmp->message_version = clib_host_to_net_u32 (FP_MSG_VERSION);
+		  rmp->layout = clib_host_to_net_u64 (fp_layout_hash ());
+		  strncpy ((char *) rmp->version, VPP_OPERATOR_VERSION, ARRAY_LEN (rmp->version) - 1);
+		}));
+}
+
+/* Not thread-safe: features are changed at the barrier. */
+static void
+vl_api_khost_interface_t_handler (vl_api_khost_interface_t *mp)
+{
+  vl_api_khost_interface_reply_t *rmp;
+  int rv = khost_interface_enable (clib_net_to_host_u32 (mp->sw_if_index), mp->is_ethernet, mp->enable != 0);
+
+  REPLY_MACRO (VL_API_KHOST_INTERFACE_REPLY);
+}
+
+#include <khost/khost.api.c>
+
+static clib_error_t *
+khost_api_hookup (vlib_main_t *vm)
+{
+  api_main_t *am = vlibapi_get_main ();
+
+  khost_exported_main.msg_id_base = setup_message_id_table ();
+  vl_api_set_msg_thread_safe (am, VL_API_KHOST_CALL + REPLY_MSG_ID_BASE, 1);
+  vl_api_set_msg_thread_safe (am, VL_API_KHOST_VERSION + REPLY_MSG_ID_BASE, 1);
+  return NULL;
+}
+
+VLIB_API_INIT_FUNCTION (khost_api_hookup);
