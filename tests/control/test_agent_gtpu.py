@@ -27,6 +27,7 @@ from tests.control.test_agent import (
 )
 
 from vpp_operator.agent.app import Agent
+from vpp_operator.agent.lease import LeaseTimes
 from vpp_operator.api.gtpu_report import AUDIENCE, NodeReport
 from vpp_operator.api.problem import Owner
 from vpp_operator.controller.agents import AgentAddress, AgentReader
@@ -210,6 +211,36 @@ async def test_tunnels_are_programmed_and_changed_in_place(
         await until(lambda: programmed(again, 0))
         assert not await held(engine, Table.GTPU_ENDPOINT) and not await held(engine, Table.GTPU_PEER)
         await until(lambda: not network.specs[-1].gtpu and not network.specs[-1].ue_pools)
+
+
+async def test_the_address_of_an_endpoint_changes_with_all_its_tunnels(
+    plane: ControlPlane, admin: ApiAccess, engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    await make_endpoint(admin, address="192.0.2.50", mode="Floating")
+    await make_tunnel(admin, "one", 1, "10.45.0.1/32")
+    await make_set(admin, "many", 300, 10_000, "10.45.4.0/32")
+    network = RecordingNetwork()
+    times = LeaseTimes(duration=4.5, valid=3.0, renew=0.8, retry=0.2, call=1.0)
+    agent = new_agent(plane, tmp_path, engine, network, lease_times=times)
+    async with running(agent.run()):
+        await until(lambda: programmed(agent, 301))
+        before = await held(engine, Table.GTPU_UE)
+        batches = agent.loop.figures.batches
+        await merge(admin, f"{ENDPOINTS}/n3", {"spec": {"localAddress": "192.0.2.51"}})
+
+        async def moved() -> bool:
+            found = [GtpuEndpointRecord.unpack(raw) for raw in await held(engine, Table.GTPU_ENDPOINT)]
+            return [str(e.address) for e in found] == ["192.0.2.51"]
+
+        await until_so(moved)
+        await until(lambda: programmed(agent, 301))
+        assert agent.loop.figures.batches - batches == 1 and agent.loop.figures.refused == 0
+        after = await held(engine, Table.GTPU_UE)
+        assert len(before) == len(after) == 301 and not set(before) & set(after)
+        assert len(await held(engine, Table.GTPU_TUNNEL)) == 301
+        await until(
+            lambda: [(str(s.address), s.own) for s in network.specs[-1].gtpu] == [("192.0.2.51", True)]
+        )
 
 
 async def test_an_endpoint_of_another_node_is_not_served(

@@ -121,6 +121,10 @@ class MemoryDataplane:
             return -errno.ENOSPC
         if table is Table.GTPU_UE and known.get(key, record) != record:
             return -errno.EEXIST
+        if table is Table.GTPU_ENDPOINT:
+            ident = _provides(table, record)
+            if any(other != key and _provides(table, raw) == ident for other, raw in known.items()):
+                return -errno.EEXIST
         service = b""
         if table is Table.ENDPOINT:
             service = key[:8]

@@ -184,7 +184,7 @@ def records(endpoints: Iterable[Endpoint], carriers: Iterable[Carrier], active: 
             Table.GTPU_ENDPOINT,
             GtpuEndpointRecord(
                 one.address,
-                gtpu_endpoint_id(one.name),
+                gtpu_endpoint_id(one.name, one.address),
                 one.teid_base,
                 one.teid_count,
                 one.mtu,
@@ -196,7 +196,7 @@ def records(endpoints: Iterable[Endpoint], carriers: Iterable[Carrier], active: 
         there = served.get(carrier.endpoint)
         if there is None:
             continue
-        ident = gtpu_endpoint_id(there.name)
+        ident = gtpu_endpoint_id(there.name, there.address)
         for t in singles(carrier):
             flags = GtpuTunnelFlag(int(t.source_check) | 2 * int(t.end_marker))
             add(

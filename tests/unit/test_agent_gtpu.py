@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.unit.agent_memory import MemoryDataplane
 
 from vpp_operator.agent.enginesettings import switches_in_effect, switches_value
 from vpp_operator.agent.facts import NodeFacts, NodeObject
 from vpp_operator.agent.figures import Reviewer
 from vpp_operator.agent.gtpureport import TunnelStats
 from vpp_operator.agent.gtpusource import GtpuSource
+from vpp_operator.agent.loop import Loop
 from vpp_operator.agent.refusals import tunnel_key
 from vpp_operator.api.gtpu_report import AUDIENCE
-from vpp_operator.api.tuning import Loop, ResolvedGtpu
+from vpp_operator.api.tuning import Loop as LoopWidth
+from vpp_operator.api.tuning import ResolvedGtpu
 from vpp_operator.dataplane.protocol import PathState, TunnelCounters
-from vpp_operator.dataplane.records import GtpuTunnelRecord, Table, UePrefixRecord, gtpu_endpoint_id
+from vpp_operator.dataplane.records import (
+    GtpuEndpointRecord,
+    GtpuTunnelRecord,
+    Table,
+    UePrefixRecord,
+    gtpu_endpoint_id,
+)
 from vpp_operator.gtpu.cluster import NodeRanges
+from vpp_operator.gtpu.flow import Anchor, InForce
 from vpp_operator.gtpu.model import Endpoint, Tunnel, TunnelSet
 from vpp_operator.gtpu.table import GtpuTable
 from vpp_operator.kube import ApiError
@@ -137,13 +148,45 @@ def test_the_tunnel_that_a_ue_prefix_names() -> None:
 
 
 def test_switches_of_the_tuning_and_what_the_engine_says() -> None:
-    assert switches_value(ResolvedGtpu(lookup_cache=False, loop=Loop.DUAL)) == 2 | 8 | 16 | 2 << 8
+    assert switches_value(ResolvedGtpu(lookup_cache=False, loop=LoopWidth.DUAL)) == 2 | 8 | 16 | 2 << 8
     found = switches_in_effect(
         {"lookupCache": "off", "loop": "dual", "gtpuBypass": "notApplicable", "x": "y"}
     )
     assert found is not None
     assert found.to_json() == {"lookupCache": "off", "loop": "dual", "gtpuBypass": "notApplicable"}
     assert switches_in_effect({}) is None
+
+
+async def test_an_endpoints_address_changes_in_one_batch() -> None:
+    """The tunnels at the new address come before the old ones go; each user's prefix is in one of the two."""
+    made = source(HERE)
+    made.upsert_endpoint(endpoint())
+    for teid in range(1, 101):
+        made.table.upsert_tunnel(tunnel(teid))
+    listed(made)
+    made.set_held((), True)
+    dataplane = MemoryDataplane()
+    loop = Loop(dataplane, [made])
+    for _ in range(3):
+        await loop.turn()
+    assert len(dataplane.tables[Table.GTPU_UE]) == 100
+    before = len(dataplane.batches)
+    old = set(dataplane.tables[Table.GTPU_TUNNEL])
+    other = ipaddress.ip_address("192.0.2.77")
+    moved = endpoint(address=other)
+    facts = dataclasses.replace(HERE, own_addresses=frozenset({ADDRESS, other}))
+    made._facts = lambda: facts
+    made.upsert_endpoint(moved)
+    for _ in range(3):
+        await loop.turn()
+    assert len(dataplane.batches) == before + 1 and loop.figures.refused == 0
+    tunnels, ues = dataplane.tables[Table.GTPU_TUNNEL], dataplane.tables[Table.GTPU_UE]
+    assert len(tunnels) == len(ues) == 100 and not old & set(tunnels)
+    assert {UePrefixRecord.unpack(raw).endpoint for raw in ues.values()} == {moved.ident}
+    (record,) = dataplane.tables[Table.GTPU_ENDPOINT].values()
+    assert GtpuEndpointRecord.unpack(record).address == other
+    assert made.owner_of(Table.GTPU_TUNNEL, next(iter(tunnels))) is not None
+    assert made.owner_of(Table.GTPU_TUNNEL, next(iter(old))) is None
 
 
 class Counting:
@@ -156,7 +199,7 @@ class Counting:
     async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:
         assert keys is not None and len(keys) <= TunnelStats.SLICE
         self.asked += 1
-        ident = gtpu_endpoint_id("n3")
+        ident = endpoint().ident
         teids = [int.from_bytes(key[8:12], "little") for key in keys]
         n = self.each
         return [TunnelCounters(ident, teid, n, 100 * n, 2 * n, 50 * n, 1) for teid in teids]
@@ -179,7 +222,7 @@ async def test_rates_are_sums_over_the_objects_tunnels() -> None:
         bases=(ipaddress.ip_network("10.45.4.0/32"),),
         step=1,
     )
-    carriers = [many, tunnel(1), tunnel(2)]
+    carriers = [InForce(carrier, Anchor.of(endpoint())) for carrier in (many, tunnel(1), tunnel(2))]
     await stats.read(carriers)
     assert stats.figures[many.owner].drops == 5000 and stats.figures[many.owner].rx_pps == 0
     engine.each, clock.now = 10, clock.now + 10

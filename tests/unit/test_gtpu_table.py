@@ -501,7 +501,7 @@ def test_a_million_tunnels_in_seconds_and_little_memory() -> None:
     seconds = time.process_time() - started
     assert records == 1 + 3 + 3_000_000
     assert seconds < 20, "some 2 s on a quiet machine"
-    ident = gtpu_endpoint_id("n3")
+    ident = gtpu_endpoint_id("n3", make.endpoint().address)
     assert (
         table.owner_of(
             Table.GTPU_TUNNEL,

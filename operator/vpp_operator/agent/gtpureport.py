@@ -16,8 +16,9 @@ from vpp_operator.api.conditions import Reason
 from vpp_operator.api.gtpu_report import EndpointReport, Figures, NodeReport, ObjectReport, PathReport
 from vpp_operator.api.problem import Owner, Problem
 from vpp_operator.dataplane.protocol import PathCondition, PathState, TunnelCounters
-from vpp_operator.dataplane.records import GtpuEndpointRecord, Table, gtpu_endpoint_id
-from vpp_operator.gtpu.model import Carrier, Endpoint
+from vpp_operator.dataplane.records import GtpuEndpointRecord, Table
+from vpp_operator.gtpu.flow import InForce
+from vpp_operator.gtpu.model import Endpoint
 from vpp_operator.node.spec import Finding
 
 __all__ = ["Counters", "ReportMaker", "TunnelStats"]
@@ -41,8 +42,8 @@ class Counters(Protocol):
         ...
 
 
-def _keys(carrier: Carrier) -> Iterator[bytes]:
-    ident = gtpu_endpoint_id(carrier.endpoint)
+def _keys(served: InForce) -> Iterator[bytes]:
+    carrier, ident = served.carrier, served.anchor.ident
     return (_KEY.pack(ident, teid) for teid in range(carrier.local_teid, carrier.local_teid + carrier.count))
 
 
@@ -62,23 +63,24 @@ class TunnelStats:
         """By object; without rates at the first reading of an object."""
         self.paths: list[PathState] = []
 
-    async def read(self, carriers: Iterable[Carrier]) -> None:
+    async def read(self, served: Iterable[InForce]) -> None:
         """Read everything, unless it was read a moment ago. Raises what the dataplane raises."""
         now = self._clock()
         if now - self._at < self.MIN_SECONDS:
             return
-        sums = await self._read_sums(list(carriers))
+        sums = await self._read_sums(list(served))
         self.paths = await self._dataplane.gtpu_paths()
         seconds = now - self._at
         self.figures = {owner: _figures(self._sums.get(owner), new, seconds) for owner, new in sums.items()}
         self._sums, self._at = sums, now
 
-    async def _read_sums(self, carriers: list[Carrier]) -> dict[Owner, Sums]:
+    async def _read_sums(self, served: list[InForce]) -> dict[Owner, Sums]:
         sums: dict[Owner, Sums] = {}
         single: dict[bytes, Owner] = {}
-        for carrier in carriers:
+        for force in served:
+            carrier = force.carrier
             sums[carrier.owner] = (0, 0, 0, 0, 0)
-            keys = _keys(carrier)
+            keys = _keys(force)
             if carrier.count == 1:
                 single[next(keys)] = carrier.owner
                 continue
@@ -140,9 +142,9 @@ class ReportMaker:
     async def make(self) -> NodeReport:
         """Read the counters and return the report. Raises what the dataplane raises."""
         table = self._source.table
-        carriers = list(table.carriers())
+        served = list(table.carriers())
         if self._loop.connected():
-            await self._stats.read(carriers)
+            await self._stats.read(served)
         paths: dict[int, list[PathState]] = {}
         for path in self._stats.paths:
             paths.setdefault(path.endpoint, []).append(path)
@@ -156,7 +158,7 @@ class ReportMaker:
                 if name in self._source.endpoints
                 and table.standing(self._source.endpoints[name].owner).accepted
             ),
-            objects=tuple(self._object(carrier, paths, missing, everywhere) for carrier in carriers)
+            objects=tuple(self._object(force, paths, missing, everywhere) for force in served)
             + tuple(self._not_served(p) for p in self._source.problems() if _of_node(p)),
             problems=dict(self._lease_errors()),
         )
@@ -197,11 +199,12 @@ class ReportMaker:
 
     def _object(
         self,
-        carrier: Carrier,
+        served: InForce,
         paths: Mapping[int, list[PathState]],
         missing: Mapping[Owner, tuple[int, Cause | None]],
         everywhere: int,
     ) -> ObjectReport:
+        carrier = served.carrier
         owner, total = carrier.owner, carrier.count
         absent, cause = missing.get(owner, (0, None))
         programmed = max(0, total - absent - everywhere) if self._loop.connected() else 0
@@ -214,11 +217,7 @@ class ReportMaker:
                 f": {cause.text(self._capacity())}" if cause is not None else ""
             )
         peers = set(carrier.peers)
-        ups = [
-            _UP.get(p.condition)
-            for p in paths.get(gtpu_endpoint_id(carrier.endpoint), ())
-            if p.address in peers
-        ]
+        ups = [_UP.get(p.condition) for p in paths.get(served.anchor.ident, ()) if p.address in peers]
         return ObjectReport(
             *owner,
             generation=carrier.generation,
@@ -244,7 +243,7 @@ class ReportMaker:
         )
 
     def _endpoint(self, endpoint: Endpoint, paths: Mapping[int, list[PathState]]) -> EndpointReport:
-        ident = gtpu_endpoint_id(endpoint.name)
+        ident = endpoint.ident
         raw = GtpuEndpointRecord(endpoint.address, ident).pack()
         key = raw[: GtpuEndpointRecord.KEY]
         subjects = {str(endpoint.address), *(str(pool) for pool in endpoint.pools)}

@@ -55,9 +55,9 @@ _STEERED: Final = frozenset(_ORDER[: _ORDER.index(Table.GTPU_PEER)])
 """The tables that decide what the node's network sends to the dataplane."""
 
 
-_MADE_ROOM: Final = frozenset({-errno.ENOSPC, -errno.EEXIST, -errno.ENOENT})
-"""Refusals that a deletion may have ended: a full table; an identity or prefix that another record had, and
-what depends on the record that could not come for that."""
+_MADE_ROOM: Final = frozenset({-errno.ENOSPC, -errno.EEXIST, -errno.EBUSY, -errno.ENOENT})
+"""Refusals that a deletion may have ended: a full table; an identity or prefix that another record had, a
+record in use, and what depends on the record that could not come for that."""
 
 
 class Steering(Protocol):

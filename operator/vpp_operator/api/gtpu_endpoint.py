@@ -95,9 +95,9 @@ class GtpuEndpointSpec(KubeModel):
         )
     )
 
-    local_address: Annotated[UnicastAddress, AlsoRules(immutable("localAddress"))]
-    """Address at which GTP-U (UDP port 2152) is received and from which it is sent, IPv4 or IPv6. It cannot
-    be changed."""
+    local_address: UnicastAddress
+    """Address at which GTP-U (UDP port 2152) is received and from which it is sent, IPv4 or IPv6. If it is
+    changed, all tunnels are at the new address from then on; their peers have to be told."""
 
     mode: EndpointMode = EndpointMode.NODE_ADDRESS
     """NodeAddress: the address is one of a node, and that node serves it. Floating: the address is no

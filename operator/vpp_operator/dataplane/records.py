@@ -355,9 +355,12 @@ class EndpointRecord:
         return cls(service, _from_address(family, address), port, EndpointFlag(flags))
 
 
-def gtpu_endpoint_id(name: str) -> int:
-    """64-bit identity of a GtpuEndpoint, by which its peers, tunnels and UE prefixes name it."""
-    return xxhash.xxh64_intdigest(f"gtpu/{name}".encode()) or 1
+def gtpu_endpoint_id(name: str, address: IpAddress | None = None) -> int:
+    """64-bit identity of a GtpuEndpoint at an address, by which its peers, tunnels and UE prefixes name it.
+
+    At another address it is another one to the engine: the tunnels there come before the old ones go.
+    """
+    return xxhash.xxh64_intdigest(f"gtpu/{name}/{address or ''}".encode()) or 1
 
 
 @dataclass(frozen=True, slots=True)

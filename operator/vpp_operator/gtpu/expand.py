@@ -16,7 +16,6 @@ from vpp_operator.dataplane.records import (
     GtpuTunnelRecord,
     Table,
     UePrefixRecord,
-    gtpu_endpoint_id,
 )
 
 from .model import Carrier, Endpoint, IpAddress, IpNetwork, Tunnel, TunnelSet
@@ -40,7 +39,7 @@ def endpoint_record(endpoint: Endpoint) -> bytes:
     """Return the record of an endpoint."""
     return GtpuEndpointRecord(
         address=endpoint.address,
-        id=gtpu_endpoint_id(endpoint.name),
+        id=endpoint.ident,
         teid_base=endpoint.teid_base,
         teid_count=endpoint.teid_count,
         mtu=endpoint.mtu,
@@ -52,7 +51,7 @@ def endpoint_record(endpoint: Endpoint) -> bytes:
 def peer_record(endpoint: Endpoint, address: IpAddress) -> bytes:
     """Return the record of a peer of an endpoint."""
     return GtpuPeerRecord(
-        endpoint=gtpu_endpoint_id(endpoint.name),
+        endpoint=endpoint.ident,
         address=address,
         echo_interval_ms=endpoint.echo_interval_ms,
         t3_ms=endpoint.t3_ms,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from vpp_operator.api.problem import Owner
-from vpp_operator.dataplane.records import KEY_SIZE, RECORD_SIZE, Table, gtpu_endpoint_id
+from vpp_operator.dataplane.records import KEY_SIZE, RECORD_SIZE, Table
 
 from .expand import SLICE, endpoint_record, peer_record, split, tunnel_records, ue_records
 from .model import Carrier, Endpoint, IpAddress, Tunnel, TunnelSet
@@ -46,7 +46,7 @@ class Anchor(NamedTuple):
         """Return the anchor of an endpoint."""
         return cls(
             endpoint.name,
-            gtpu_endpoint_id(endpoint.name),
+            endpoint.ident,
             endpoint.address,
             endpoint.teid_base,
             endpoint.teid_count,

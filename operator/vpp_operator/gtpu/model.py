@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from vpp_operator.api.gtpu_endpoint import ALL_NAMESPACES
 from vpp_operator.api.problem import Owner
 from vpp_operator.api.tuning import LabelSelector
-from vpp_operator.dataplane.records import DSCP_INNER, GtpuPayload, GtpuPsc
+from vpp_operator.dataplane.records import DSCP_INNER, GtpuPayload, GtpuPsc, gtpu_endpoint_id
 
 __all__ = [
     "ENDPOINT",
@@ -81,6 +81,11 @@ class Endpoint:
     def age(self) -> Age:
         """Its place in a conflict."""
         return Age(self.created or _NEWEST, self.uid, self.owner)
+
+    @property
+    def ident(self) -> int:
+        """Its identity in the records."""
+        return gtpu_endpoint_id(self.name, self.address)
 
     def allows(self, namespace: str) -> bool:
         """Whether tunnels of a namespace may end here."""

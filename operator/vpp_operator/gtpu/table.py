@@ -15,7 +15,6 @@ from vpp_operator.api.problem import Owner, Problem
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
     Table,
-    gtpu_endpoint_id,
 )
 
 from .claims import Arbiter, Claim
@@ -115,6 +114,7 @@ class GtpuTable:
         self._standings: dict[Owner, Standing] = {}
         self._problems: dict[Owner, Problem] = {}
         self._names: dict[int, str] = {}
+        self._idents: dict[str, int] = {}
         self._flow = Flow()
         self._steering: tuple[tuple[tuple[IpAddress, bool], ...], tuple[IpNetwork, ...]] = ((), ())
 
@@ -270,11 +270,14 @@ class GtpuTable:
             endpoint = self._endpoints.get(name)
             standing: Standing | None = None
             if endpoint is not None:
-                self._names[gtpu_endpoint_id(name)] = name
+                self._names[endpoint.ident] = name
                 lost = self._local.lost_to(owner)
                 standing = faults.get(owner) or (endpoint_conflict(*lost) if lost else ACCEPTED)
-            else:
-                self._names.pop(gtpu_endpoint_id(name), None)
+            ident = endpoint.ident if endpoint is not None else 0
+            if (old := self._idents.pop(name, 0)) != ident:
+                self._names.pop(old, None)
+            if ident:
+                self._idents[name] = ident
             self._note(owner, standing, endpoint.generation if endpoint else 0, changes)
             serving = endpoint if standing and standing.accepted and name in self._active else None
             self._again.discard(name)
@@ -407,9 +410,9 @@ class GtpuTable:
         """Return the number of tunnels that this node should have."""
         return sum(force.carrier.count for force in self._flow.in_force.values())
 
-    def carriers(self) -> Iterator[Carrier]:
-        """Yield the tunnels and sets that this node should have."""
-        return iter([force.carrier for force in self._flow.in_force.values()])
+    def carriers(self) -> Iterator[InForce]:
+        """Yield the tunnels and sets that this node should have, with what they hang on."""
+        return iter(list(self._flow.in_force.values()))
 
     def served(self, owner: Owner) -> int:
         """Return the number of tunnels of an object that this node should have."""
