@@ -38,12 +38,20 @@ on_record (u32 table, const fp_wire_t *record, int is_delete)
     }
 }
 
-int
+__clib_export int
 klb_interface_enable (u32 sw_if_index, int enable)
 {
   int rv = vnet_feature_enable_disable ("ip4-unicast", "klb4-feature", sw_if_index, enable, 0, 0);
 
   return rv ? rv : vnet_feature_enable_disable ("ip6-unicast", "klb6-feature", sw_if_index, enable, 0, 0);
+}
+
+/* Frames of Ethernet links are no Services' traffic. */
+static void
+on_interface (u32 sw_if_index, int is_ethernet, int enable)
+{
+  if (!is_ethernet)
+    klb_interface_enable (sw_if_index, enable);
 }
 
 static clib_error_t *
@@ -61,8 +69,9 @@ klb_init (vlib_main_t *vm)
       vlib_log_err (vlib_log_register_class ("klb", 0), "khost plugin is not loaded: enable it, Services are not handled without");
       return 0;
     }
+  khost->on_attached (klb_filter_build);
+  khost->on_interface (on_interface);
   khost->on_record (1 << FP_TABLE_PREFIX | 1 << FP_TABLE_FRONTEND | 1 << FP_TABLE_ENDPOINT, on_record);
-  klb_filter_rebuild (); /* sessions of before */
   return 0;
 }
 

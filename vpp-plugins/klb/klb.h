@@ -50,7 +50,7 @@ u8 *format_klb_vips (u8 *s, va_list *args);
 /* klb_trace.c */
 u8 *format_klb_trace (u8 *s, va_list *args);
 
-/* klb.c: enable or disable the feature nodes of both families. */
+/* klb.c: enable or disable the feature nodes of both families. Exported, for interfaces that khost does not know of. */
 int klb_interface_enable (u32 sw_if_index, int enable);
 
 #endif /* included_klb_h */

@@ -296,30 +296,3 @@ VLIB_CLI_COMMAND (show_klb_command, static) = {
   .short_help = "show klb [max <lines>]",
   .function = show_klb,
 };
-
-/* ---- interfaces ---- */
-
-static clib_error_t *
-klb_interface (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *command)
-{
-  u32 sw_if_index = ~0u;
-  int enable = 1, rv;
-
-  while (unformat_check_input (input) != UNFORMAT_END_OF_INPUT)
-    if (unformat (input, "disable"))
-      enable = 0;
-    else if (!unformat (input, "%U", unformat_vnet_sw_interface, vnet_get_main (), &sw_if_index))
-      return clib_error_return (0, "unknown input '%U'", format_unformat_error, input);
-  if (sw_if_index == ~0u)
-    return clib_error_return (0, "name an interface of `show interface`");
-  if (!has_region ())
-    return no_region ();
-  rv = klb_interface_enable (sw_if_index, enable);
-  return rv ? clib_error_return (0, "the interface was not changed: error %d", rv) : 0;
-}
-
-VLIB_CLI_COMMAND (klb_interface_command, static) = {
-  .path = "klb interface",
-  .short_help = "klb interface <interface> [disable]",
-  .function = klb_interface,
-};

@@ -41,29 +41,36 @@ bits_init (klb_bits_t *b, u64 addresses)
 {
   u32 log2 = KLB_FILTER_LOG2_MIN;
 
-  while (log2 < KLB_FILTER_LOG2_MAX && (1ull << log2) < addresses * KLB_FILTER_SPREAD)
+  while (log2 < KLB_FILTER_LOG2_MAX && (64ull << log2) < addresses * KLB_FILTER_SPREAD)
     log2++;
-  b->shift = 32 - log2;
+  b->shift = 64 - log2;
   b->set = 0;
-  b->words = clib_mem_alloc_aligned ((1ull << log2) / 8, CLIB_CACHE_LINE_BYTES);
-  clib_memset (b->words, 0, (1ull << log2) / 8);
+  b->words = clib_mem_alloc_aligned (8ull << log2, CLIB_CACHE_LINE_BYTES);
+  clib_memset (b->words, 0, 8ull << log2);
 }
 
 static void
-bits_set (klb_bits_t *b, u32 hash)
+bits_set (klb_bits_t *b, u64 hash)
 {
-  const u32 i = hash >> b->shift, bit = 1u << (i & 31);
+  u64 *word = &b->words[hash >> b->shift], mask = klb_bits_mask (hash) & ~*word;
 
-  if (b->words[i >> 5] & bit)
+  if (!mask)
     return;
-  __atomic_store_n (&b->words[i >> 5], b->words[i >> 5] | bit, __ATOMIC_RELEASE);
-  b->set++;
+  __atomic_store_n (word, *word | mask, __ATOMIC_RELEASE);
+  b->set += count_set_bits (mask);
 }
 
 static u64
 bits_size (const klb_bits_t *b)
 {
-  return 1ull << (32 - b->shift);
+  return 64ull << (64 - b->shift);
+}
+
+/* One bit in five is set, half as many again as it was made for. */
+static int
+bits_crowded (const klb_bits_t *b)
+{
+  return b->set > bits_size (b) / 5 && b->shift > 64 - KLB_FILTER_LOG2_MAX;
 }
 
 static klb_filter_t *
@@ -93,7 +100,7 @@ filter_free (klb_filter_t *f)
   clib_mem_free (f);
 }
 
-static u32
+static u64
 address_hash (int v6, const void *address)
 {
   return v6 ? klb_filter_hash6 (address) : klb_filter_hash4 (address);
@@ -125,15 +132,11 @@ add_prefix (klb_filter_t *f, const fp_wire_prefix_t *p)
     clib_memset (f->destination[v6].words, 0xff, bits_size (&f->destination[v6]) / 8);
 }
 
-/* More than one bit in eight is set: there are more addresses than it was made for. */
 static int
 is_crowded (const klb_filter_t *f)
 {
-  for (int v6 = 0; v6 < 2; v6++)
-    if ((f->source[v6].set > bits_size (&f->source[v6]) / 8 && f->source[v6].shift > 32 - KLB_FILTER_LOG2_MAX) ||
-	(f->destination[v6].set > bits_size (&f->destination[v6]) / 8 && f->destination[v6].shift > 32 - KLB_FILTER_LOG2_MAX))
-      return 1;
-  return 0;
+  return bits_crowded (&f->source[0]) || bits_crowded (&f->source[1]) || bits_crowded (&f->destination[0]) ||
+	 bits_crowded (&f->destination[1]);
 }
 
 void
@@ -295,6 +298,13 @@ is_due (void)
   const u32 set = f->source[0].set + f->source[1].set;
 
   return state.wanted || state.stale > clib_max ((u32) STALE_MIN, set / 4) || is_crowded (f);
+}
+
+void
+klb_filter_build (void)
+{
+  while (build_step (khost->region))
+    ;
 }
 
 static uword

@@ -11,14 +11,15 @@
 
 #include <fastpath/fp_packet.h>
 
-#define KLB_FILTER_LOG2_MIN 15 /* bits of a set: 4 KiB */
-#define KLB_FILTER_LOG2_MAX 22 /* 512 KiB: two million addresses leave half of the bits clear */
-#define KLB_FILTER_SPREAD   16 /* bits for each address, when it is built */
+#define KLB_FILTER_LOG2_MIN 12 /* words of a set: 32 KiB */
+#define KLB_FILTER_LOG2_MAX 16 /* 512 KiB */
+#define KLB_FILTER_SPREAD   32 /* bits for each address, when it is built: of other addresses, one in 500 looks like one of the set */
 
+/* Addresses: three bits each in one word of 64 (a Bloom filter in blocks), so that one load tells. */
 typedef struct
 {
-  u32 *words;
-  u32 shift; /* 32 - log2 (bits) */
+  u64 *words;
+  u32 shift; /* 64 - log2 (words) */
   u32 set;   /* bits set; main thread */
 } klb_bits_t;
 
@@ -30,26 +31,33 @@ typedef struct
   u8 ports[65536 / 8];	     /* destination ports there, by their number in network order */
 } klb_filter_t;
 
-always_inline u32
+always_inline u64
 klb_filter_hash4 (const void *address)
 {
   u32 a;
   clib_memcpy_fast (&a, address, 4);
-  return a * 0x9e3779b1u;
+  return __builtin_bswap32 (a) * 0x9e3779b97f4a7c15ull;
 }
 
-always_inline u32
+always_inline u64
 klb_filter_hash6 (const void *address)
 {
-  const u64 high = fp_load64 (address), low = fp_load64 ((const u8 *) address + 8);
-  return (u32) (((high << 29 | high >> 35) ^ low) * 0x9e3779b97f4a7c15ull >> 32);
+  const u64 high = fp_load64 (address), low = __builtin_bswap64 (fp_load64 ((const u8 *) address + 8));
+  const u64 m = (high ^ (low << 32 | low >> 32)) * 0x9e3779b97f4a7c15ull;
+  return (m ^ m >> 32) * 0x9e3779b97f4a7c15ull;
+}
+
+always_inline u64
+klb_bits_mask (u64 hash)
+{
+  return 1ull << (hash >> 24 & 63) | 1ull << (hash >> 30 & 63) | 1ull << (hash >> 36 & 63);
 }
 
 always_inline u32
-klb_bits_test (const klb_bits_t *b, u32 hash)
+klb_bits_test (const klb_bits_t *b, u64 hash)
 {
-  const u32 i = hash >> b->shift;
-  return b->words[i >> 5] >> (i & 31) & 1;
+  const u64 mask = klb_bits_mask (hash);
+  return (b->words[hash >> b->shift] & mask) == mask;
 }
 
 always_inline u32
@@ -79,11 +87,11 @@ always_inline u32
 klb_filter_match6 (const klb_filter_t *f, const u8 *h)
 {
   const u32 plain = (h[6] == 6) | (h[6] == 17), echo = (h[6] == 58) & (h[40] >= 128);
-  const u32 icmp = (h[6] == 58) & (h[40] < 128);
+  const u32 icmp = (h[6] == 58) & (h[40] < 128), odd = !(plain | echo | icmp);
   const u32 source = klb_bits_test (&f->source[1], klb_filter_hash6 (h + 8)) & !echo;
   const u32 port = plain & klb_port_test (f, fp_load16 (h + 42));
 
-  if (PREDICT_FALSE (!(plain | echo | icmp) | port))
+  if (PREDICT_FALSE (odd | port))
     return source | klb_bits_test (&f->destination[1], klb_filter_hash6 (h + 24));
   return source | icmp;
 }
@@ -98,6 +106,8 @@ void klb_filter_add_prefix (const fp_wire_prefix_t *prefix);
 void klb_filter_add_port (u16 port);
 /* An address or port may be superfluous now; when there are many, the filter is built anew. */
 void klb_filter_stale (u32 n);
+/* Build it anew, now: from a region that has just been attached. */
+void klb_filter_build (void);
 /* Build it anew soon. */
 void klb_filter_rebuild (void);
 u8 *format_klb_filter (u8 *s, va_list *args);

@@ -4,7 +4,6 @@
 #include <klb/klb_trace.h>
 
 #include <khost/khost_buffer.h>
-#include <khost/khost_error.h>
 
 #include <vnet/feature/feature.h>
 #include <vnet/ip/ip.h>
@@ -336,6 +335,8 @@ VLIB_NODE_FN (klb6_feature_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vl
 }
 
 #ifndef CLIB_MARCH_VARIANT
+#include <khost/khost_error.h>
+
 #define KLB_NODE(id, text, lookup)                                                                                       \
   VLIB_REGISTER_NODE (id) = {                                                                                            \
     .name = text,                                                                                                        \
