@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import time
 from pathlib import Path
 
 from bench.vpp import table
 from bench.vpp.engine import BenchError, Setup, find, running
-from bench.vpp.labs import Bench, Lab, every_lab
+from bench.vpp.labs import Bench, Lab
+from bench.vpp.plan import every_lab
 from bench.vpp.records import Machine, Results
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "build" / "vpp-plugins" / "vpp"
 RESULTS = ROOT / "build" / "bench-vpp.json"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
+SWITCHES = ROOT / "docs" / "optimisations.md"
 
 
 def arguments() -> argparse.Namespace:
@@ -33,7 +36,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--render", action="store_true", help="measure nothing: the tables of earlier records"
     )
-    parser.add_argument("--write", action="store_true", help=f"write the tables into {DOCUMENT.name} too")
+    parser.add_argument(
+        "--write", action="store_true", help=f"also write the tables into {DOCUMENT.name} and {SWITCHES.name}"
+    )
     return parser.parse_args()
 
 
@@ -93,11 +98,15 @@ def main() -> int:
     tables = table.render(results)
     print(tables)
     if options.write:
-        DOCUMENT.write_text(table.insert(DOCUMENT.read_text(), tables))
+        for document, inside in ((DOCUMENT, False), (SWITCHES, True)):
+            part = table.render(table.only(results, "Optimisations", inside))
+            document.write_text(table.insert(document.read_text(), part))
     return 0
 
 
 if __name__ == "__main__":
+    # an end from outside also ends the VPP of the moment
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
     except BenchError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
@@ -66,6 +67,10 @@ class Setup:
     khost: tuple[str, ...] = ()
     cnat: tuple[str, ...] = ()
 
+    def with_own(self, *sizes: str) -> Setup:
+        """The same with our plugins, and the sizes of their tables as startup.conf has them."""
+        return dataclasses.replace(self, own=True, khost=(*self.khost, *sizes))
+
 
 def startup_conf(installation: Installation, setup: Setup, directory: Path, processors: int) -> str:
     """The startup.conf of a VPP with one worker, or with main alone on a machine of one processor.
@@ -93,10 +98,15 @@ def startup_conf(installation: Installation, setup: Setup, directory: Path, proc
     if setup.cnat:
         sections["cnat"] = list(setup.cnat)
     if setup.own:
-        sections["khost"] = list(setup.khost)
+        sections["khost"] = [f"region {region_path(directory)}", *setup.khost]
     return "".join(
         f"{name} {{\n" + "".join(f"  {line}\n" for line in lines) + "}\n" for name, lines in sections.items()
     )
+
+
+def region_path(directory: Path) -> Path:
+    """Where the tables of the VPP of this directory lie: in memory, not on a disk."""
+    return Path("/dev/shm") / directory.name
 
 
 class Vpp:
@@ -167,6 +177,11 @@ class Vpp:
 
         return getattr(VppEnum, name)
 
+    @property
+    def api_socket(self) -> Path:
+        """Of the binary API."""
+        return self.directory / "api.sock"
+
     def transport(self) -> Any:
         """The client of vpp_papi itself, for what must be measured below `call`."""
         return self._api
@@ -211,6 +226,8 @@ def running(installation: Installation, setup: Setup) -> Iterator[Vpp]:
         _end(process)
         log.close()
         shutil.rmtree(directory, ignore_errors=True)
+        for left in Path("/dev/shm").glob(f"{directory.name}*"):
+            left.unlink(missing_ok=True)
 
 
 def worker_threads(text: str) -> tuple[int, ...]:

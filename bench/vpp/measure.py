@@ -46,6 +46,8 @@ class Case:
     plugin: frozenset[str] = frozenset()
     packets: int = 1024 * VECTOR
     switch: Switch = Switch()
+    repeats: bool = True
+    """False: each packet of the stream is good once only (the first of a flow), so none goes unmeasured."""
 
     @property
     def label(self) -> str:
@@ -117,7 +119,7 @@ class Meter:
             for case in cases:
                 case.switch.enter()
                 try:
-                    send(self._vpp, case.stream, case.packets)
+                    self._warm(case)
                     seen[case.label].append(self.once(case))
                 finally:
                     case.switch.leave()
@@ -133,10 +135,14 @@ class Meter:
         """One round that counts for nothing; BenchError if the packets do not take the case's path."""
         case.switch.enter()
         try:
-            send(self._vpp, case.stream, case.packets)
+            self._warm(case)
             self.once(case)
         finally:
             case.switch.leave()
+
+    def _warm(self, case: Case) -> None:
+        if case.repeats:
+            send(self._vpp, case.stream, case.packets)
 
     def once(self, case: Case) -> tuple[NodeRun, ...]:
         """One round; BenchError with VPP's error counters if the packets did not take the case's path."""

@@ -68,6 +68,16 @@ def left_table(left: Sequence[Left]) -> list[str]:
     ]
 
 
+def only(results: Results, groups: str, inside: bool) -> Results:
+    """The part of a run whose groups begin with `groups`, or all but that, with the rates."""
+    return Results(
+        results.machine,
+        [row for row in results.rows if row.group.startswith(groups) is inside],
+        [] if inside else results.rates,
+        [item for item in results.left if item.group.startswith(groups) is inside],
+    )
+
+
 def render(results: Results) -> str:
     """All tables of a run."""
     lines: list[str] = []

@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 from bench.vpp import others, packets, pages, table
 from bench.vpp.engine import BenchError, Installation, Setup, find, startup_conf, worker_threads
+from bench.vpp.gtpu_own import ALL, Switches
+from bench.vpp.lab_gtpu import combinations
 from bench.vpp.measure import Case, faults, on_the_way, row
 from bench.vpp.network import address
 from bench.vpp.records import Left, Machine, Rate, Results, Spread, spread
@@ -185,6 +187,62 @@ def test_tables_go_between_the_marks() -> None:
     assert table.insert(document, "new\n") == f"before\n{table.BEGIN}\n\nnew\n\n{table.END}\nafter\n"
     with pytest.raises(ValueError, match="no lines"):
         table.insert("before", "new")
+
+
+def test_one_document_takes_the_switches_and_another_the_rest() -> None:
+    all_of_it = results()
+    all_of_it.rows.append(dataclasses.replace(all_of_it.rows[0], group="Optimisations: decapsulation"))
+    switches = table.only(all_of_it, "Optimisations", True)
+    rest = table.only(all_of_it, "Optimisations", False)
+    assert [row.group for row in switches.rows] == ["Optimisations: decapsulation"]
+    assert [row.group for row in rest.rows] == ["group A"]
+    assert (switches.rates, rest.rates) == ([], all_of_it.rates)
+
+
+def test_paths_follow_from_the_switches() -> None:
+    off = Switches()
+    assert off.decap_path()[-5:] == (
+        "ip4-udp-lookup",
+        "kgtpu4-input",
+        "ip4-input",
+        "ip4-lookup",
+        "ip4-rewrite",
+    )
+    assert Switches(bypass="feature").decap_path() == (
+        "ip4-input",
+        "kgtpu4-bypass",
+        "ip4-input",
+        "ip4-lookup",
+        "ip4-rewrite",
+    )
+    assert ALL.decap_path() == ("ip4-input", "ip4-lookup", "kgtpu4-local", "ip4-lookup", "ip4-rewrite")
+    assert ALL.encap_path() == ("ip4-input", "ip4-lookup", "kgtpu4-encap", "ip4-rewrite")
+    assert off.encap_path() == ("ip4-input", "ip4-lookup", "kgtpu4-encap", "ip4-lookup", "ip4-rewrite")
+
+
+def test_every_switch_is_measured_alone_and_missing() -> None:
+    rows = combinations(("bypass", "loop", "skip_inner"))
+    assert [name for name, _ in rows] == [
+        "all off",
+        "gtpuBypass (Feature) alone",
+        "gtpuBypass (Fib) alone",
+        "loop dual alone",
+        "loop quad alone",
+        "skipInnerIpInput alone",
+        "all on",
+        "all but gtpuBypass (Fib)",
+        "all but loop quad",
+        "all but skipInnerIpInput",
+    ]
+    switches = dict(rows)
+    assert switches["all on"] == Switches(skip_inner=True, bypass="fib", loop=4)  # of those that are measured
+    assert switches["all but loop quad"] == Switches(skip_inner=True, bypass="fib", loop=1)
+
+
+def test_switches_as_the_engine_takes_them() -> None:
+    assert ALL.record().value == 1 | 2 | 4 | 8 | 16 | 32 | 4 << 8
+    assert Switches(bypass="feature", loop=2).record().value == 8 | 2 << 8
+    assert Switches().record().value == 1 << 8
 
 
 def test_packets_are_what_scapy_would_write() -> None:

@@ -1,0 +1,119 @@
+"""Our plugins' tables, programmed as the agent does it: typed records, its difference, its adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.vpp.engine import BenchError
+from bench.vpp.records import Rate
+
+from vpp_operator.agent.plan import plan_all
+from vpp_operator.dataplane.protocol import Batch, DataplaneError
+from vpp_operator.dataplane.records import KEY_SIZE, Record, Table
+from vpp_operator.dataplane.vpp.adapter import VppDataplane
+
+
+@dataclass
+class Timed:
+    """Seconds of the stages of one programming."""
+
+    records: int = 0
+    pack: float = 0.0
+    difference: float = 0.0
+    apply: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All stages."""
+        return self.pack + self.difference + self.apply
+
+
+@dataclass
+class Control:
+    """One VPP's tables. `held` is what was programmed, packed, by table and key."""
+
+    socket: Path
+    held: dict[Table, dict[bytes, bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._dataplane = VppDataplane(self.socket, call_timeout=600.0)
+        try:
+            self.engine = self._runner.run(self._dataplane.connect())
+        except DataplaneError as error:
+            raise BenchError(str(error)) from error
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._runner.run(self._dataplane.close())
+        self._runner.close()
+
+    def program(self, records: Sequence[Record]) -> Timed:
+        """Add records to what the tables hold; BenchError names the first that is refused."""
+        timed = Timed(len(records))
+        began = time.perf_counter()
+        wanted: dict[Table, dict[bytes, bytes]] = {}
+        for record in records:
+            raw = record.pack()
+            wanted.setdefault(record.TABLE, {})[raw[: record.KEY]] = raw
+        timed.pack = time.perf_counter() - began
+        began = time.perf_counter()
+        batch = plan_all(wanted, {}, list(wanted)).batch()
+        timed.difference = time.perf_counter() - began
+        timed.apply = self.apply(batch)
+        for table, rows in wanted.items():
+            self.held.setdefault(table, {}).update(rows)
+        return timed
+
+    def apply(self, batch: Batch) -> float:
+        """Send changes; seconds until all results are there."""
+        began = time.perf_counter()
+        failures = self._runner.run(self._dataplane.apply(batch))
+        seconds = time.perf_counter() - began
+        if failures:
+            first = failures[0]
+            raise BenchError(
+                f"{len(failures)} records refused, first: {first.table.name} {first.key.hex()}: {first.code}"
+            )
+        return seconds
+
+    def remove(self, tables: Iterable[Table]) -> dict[Table, list[bytes]]:
+        """Take all records of the tables away; they come back, so that `restore` can put them there again."""
+        gone = {table: list(self.held.pop(table, {}).values()) for table in tables}
+        self.apply(
+            Batch({}, {table: [raw[: KEY_SIZE[table]] for raw in raws] for table, raws in gone.items()})
+        )
+        return gone
+
+    def restore(self, gone: Mapping[Table, Sequence[bytes]]) -> None:
+        """Put packed records into the tables."""
+        self.apply(Batch(gone, {}))
+        for table, raws in gone.items():
+            self.held.setdefault(table, {}).update((raw[: KEY_SIZE[table]], raw) for raw in raws)
+
+    def dump(self, table: Table) -> Rate:
+        """Read keys and digests of a whole table, as the agent does after a restart."""
+
+        async def pages() -> int:
+            return sum([len(page) async for page in self._dataplane.dump(table)])
+
+        began = time.perf_counter()
+        count = self._runner.run(pages())
+        seconds = time.perf_counter() - began
+        if count != len(self.held.get(table, {})):
+            raise BenchError(f"the dump of {table.name} has {count} records of {len(self.held[table])}")
+        return Rate("programming", f"our dump, table {table.name.lower()}", count, seconds)
+
+    def counters(self) -> Counter[str]:
+        """Counters and drops of the engine by name."""
+        stats = self._runner.run(self._dataplane.stats())
+        return Counter({**stats.counters, **{f"drop {name}": n for name, n in stats.drops.items()}})
+
+    def sessions(self) -> int:
+        """Sessions alive."""
+        return self._runner.run(self._dataplane.stats()).sessions

@@ -1,0 +1,129 @@
+"""kgtpu: GTP-U with our plugins."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from bench.vpp.control import Control, Timed
+from bench.vpp.engine import Setup
+from bench.vpp.gtpu_in_tree import USERS
+
+from vpp_operator.dataplane.records import (
+    ConfigKey,
+    ConfigRecord,
+    GtpuEndpointRecord,
+    GtpuPeerRecord,
+    GtpuPsc,
+    GtpuSwitch,
+    GtpuTunnelRecord,
+    PrefixClass,
+    PrefixRecord,
+    Record,
+    Table,
+    UePrefixRecord,
+    gtpu_endpoint_id,
+    gtpu_switches,
+)
+
+ENDPOINT = gtpu_endpoint_id("bench")
+PLUGIN = frozenset({"kgtpu4-input", "kgtpu4-bypass", "kgtpu4-local", "kgtpu4-encap"})
+TABLES = (Table.GTPU_UE, Table.GTPU_TUNNEL, Table.GTPU_PEER, Table.GTPU_ENDPOINT)
+LOOPS = {1: "single", 2: "dual", 4: "quad"}
+
+
+@dataclass(frozen=True)
+class Switches:
+    """The six optimisations. `bypass`: "" (off), "feature" or "fib"."""
+
+    cache: bool = False
+    skip_inner: bool = False
+    bypass: str = ""
+    loop: int = 1
+    prefetch: bool = False
+    skip_outer: bool = False
+
+    @property
+    def text(self) -> str:
+        """For the tables."""
+        on = [
+            *(["lookupCache"] if self.cache else []),
+            *(["skipInnerIpInput"] if self.skip_inner else []),
+            *([f"gtpuBypass ({self.bypass.capitalize()})"] if self.bypass else []),
+            *([f"loop {LOOPS[self.loop]}"] if self.loop > 1 else []),
+            *(["prefetch"] if self.prefetch else []),
+            *(["skipOuterLookup"] if self.skip_outer else []),
+        ]
+        return ", ".join(on) or "all off"
+
+    def record(self) -> ConfigRecord:
+        """The setting."""
+        bits = GtpuSwitch(0)
+        if self.cache:
+            bits |= GtpuSwitch.LOOKUP_CACHE
+        if self.skip_inner:
+            bits |= GtpuSwitch.SKIP_INNER_IP_INPUT
+        if self.bypass:
+            bits |= GtpuSwitch.BYPASS
+        if self.prefetch:
+            bits |= GtpuSwitch.PREFETCH
+        if self.skip_outer:
+            bits |= GtpuSwitch.SKIP_OUTER_LOOKUP
+        return ConfigRecord(
+            ConfigKey.GTPU_SWITCHES, 0, gtpu_switches(bits, self.loop) | (32 if self.bypass == "fib" else 0)
+        )
+
+    def decap_path(self) -> tuple[str, ...]:
+        """Nodes from IP input to the rewrite."""
+        enter = {
+            "": ("ip4-input", "ip4-lookup", "ip4-receive", "ip4-udp-lookup", "kgtpu4-input"),
+            "feature": ("ip4-input", "kgtpu4-bypass"),
+            "fib": ("ip4-input", "ip4-lookup", "kgtpu4-local"),
+        }[self.bypass]
+        return (*enter, *(() if self.skip_inner else ("ip4-input",)), "ip4-lookup", "ip4-rewrite")
+
+    def encap_path(self) -> tuple[str, ...]:
+        """Nodes from IP input to the rewrite."""
+        outer = () if self.skip_outer else ("ip4-lookup",)
+        return ("ip4-input", "ip4-lookup", "kgtpu4-encap", *outer, "ip4-rewrite")
+
+
+ALL = Switches(True, True, "fib", 4, True, True)
+
+
+def setup(tunnels: int, base: Setup) -> Setup:
+    """`base` with our plugins and tables of a quarter more than is asked for."""
+    count = max(1024, tunnels + tunnels // 4)
+    return base.with_own(f"tunnels {count}", f"ues {count}")
+
+
+def records(
+    local: str,
+    peer: str,
+    tunnels: int,
+    by_index: bool = True,
+    psc: GtpuPsc = GtpuPsc.NONE,
+    users: int = USERS,
+) -> list[Record]:
+    """A local address, one peer, and tunnels 1..n of one user each.
+
+    TEIDs are looked up by index if they are in the endpoint's declared range, by hash if not.
+    """
+    found: list[Record] = [
+        PrefixRecord(ipaddress.ip_network("100.64.0.0/10"), PrefixClass.UE_POOL),
+        GtpuEndpointRecord(
+            ipaddress.ip_address(local), ENDPOINT, teid_base=1, teid_count=tunnels if by_index else 0
+        ),
+        GtpuPeerRecord(ENDPOINT, ipaddress.ip_address(peer)),
+    ]
+    remote = ipaddress.ip_address(peer)
+    qfi = 9 if psc is not GtpuPsc.NONE else 0
+    for i in range(tunnels):
+        found.append(GtpuTunnelRecord(ENDPOINT, i + 1, i + 1, remote, psc=psc, qfi=qfi))
+        found.append(UePrefixRecord(ipaddress.IPv4Network((users + i, 32)), ENDPOINT, i + 1))
+    return found
+
+
+def program(control: Control, found: list[Record]) -> Timed:
+    """Program them."""
+    return control.program(found)

@@ -1,0 +1,342 @@
+"""GTP-U: decapsulation and encapsulation, the switches one by one and together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from bench.vpp import gtpu_in_tree, gtpu_own, network
+from bench.vpp.control import Control
+from bench.vpp.engine import Setup, Vpp
+from bench.vpp.gtpu_own import ALL, Switches
+from bench.vpp.labs import NO_PLUGINS, Bench, count_text, round_packets
+from bench.vpp.measure import Case, Switch
+from bench.vpp.network import Pair, address
+from bench.vpp.records import Rate
+
+from vpp_operator.dataplane.records import GtpuPsc
+
+DECAP = "GTP-U: decapsulation, IPv4 payload, 98 bytes in"
+ENCAP = "GTP-U: encapsulation, 64 bytes in"
+SWITCHES_DECAP = "Optimisations: decapsulation"
+SWITCHES_ENCAP = "Optimisations: encapsulation"
+IN_TREE_TUNNELS = 100_000
+"""More of them are not given to VPP's own plugin: each is an interface."""
+
+
+def load_text(tunnels: int, at_random: bool) -> str:
+    """For example "3,000 tunnels, random"."""
+    return count_text(tunnels, "tunnel") + ("" if tunnels == 1 else ", random" if at_random else ", in order")
+
+
+def _orders(tunnels: int) -> tuple[bool, ...]:
+    return (False, True) if tunnels > 1 else (False,)
+
+
+def setup(bench: Bench, tunnels: int, sets: int) -> Setup:
+    """Room for interfaces, one for each in-tree tunnel, and for our tables."""
+    interfaces = tunnels * sets if tunnels <= IN_TREE_TUNNELS else 0
+    base = Setup(heap=(4 << 30) + interfaces * 16384, statistics=(256 << 20) + interfaces * 8192)
+    return gtpu_own.setup(tunnels, base) if bench.own else base
+
+
+# ---- decapsulation ----
+
+
+def decapsulation(tunnels: int) -> Callable[[Bench], None]:
+    """Frames of 98 bytes with an IPv4 packet in a G-PDU."""
+
+    def run(bench: Bench) -> None:
+        with bench.vpp(setup(bench, tunnels, 2)) as vpp:
+            if tunnels <= IN_TREE_TUNNELS:
+                cases = _in_tree_decap(bench, vpp, tunnels)
+            else:
+                cases = []
+                bench.leave(DECAP, "in-tree", load_text(tunnels, True), "a tunnel is an interface there")
+            if not bench.own:
+                bench.leave(DECAP, "ours", load_text(tunnels, True), NO_PLUGINS)
+                bench.measure(vpp, cases)
+                return
+            with bench.control(vpp) as control:
+                to = network.pair(vpp, 2)
+                vpp.cli(f"ip route add 50.0.0.0/8 via {to.next_hop} {to.outside}")
+                _program(bench, vpp, control, to, to.peer, tunnels)
+                own = [
+                    _own_decap(control, to, switches, tunnels, at_random)
+                    for at_random in _orders(tunnels)
+                    for switches in (ALL, replace(ALL, bypass="feature"))
+                ]
+                for at_random in _orders(tunnels):
+                    _decap_stream(vpp, to, tunnels, at_random)
+                bench.measure(vpp, [*(_alone(control, case) for case in cases), *own])
+                if tunnels >= 1000:
+                    gone = control.remove(gtpu_own.TABLES)
+                    del gone
+                    control.program(gtpu_own.records(to.local, to.peer, tunnels, by_index=False))
+                    hashed = _own_decap(control, to, ALL, tunnels, True, ", TEIDs by hash")
+                    bench.measure(vpp, [hashed])
+
+    return run
+
+
+def _alone(control: Control, case: Case) -> Case:
+    """An in-tree case with our local address away meanwhile: UDP port 2152 is then the in-tree plugin's."""
+    if "ip4-udp-lookup" not in case.path:
+        return case
+    gone: dict[str, object] = {}
+
+    def enter() -> None:
+        gone["tables"] = control.remove(gtpu_own.TABLES)
+
+    def leave() -> None:
+        control.restore(gone.pop("tables"))  # type: ignore[arg-type]
+
+    return replace(case, switch=Switch(enter, leave))
+
+
+def _in_tree_decap(bench: Bench, vpp: Vpp, tunnels: int) -> list[Case]:
+    default, best = network.pair(vpp, 0), network.pair(vpp, 1)
+    vpp.cli(f"ip route add 48.0.0.0/8 via {default.next_hop} {default.outside}")
+    vpp.cli(f"ip route add 49.0.0.0/8 via {best.next_hop} {best.outside}")
+    made = gtpu_in_tree.add_tunnels(vpp, default.local, default.peer, tunnels, "ip4")
+    if tunnels >= 1000:
+        bench.results.rates.append(made.rate)
+    gtpu_in_tree.enable_ip(vpp, made, default.inside)
+    gtpu_in_tree.add_tunnels(vpp, best.local, best.peer, tunnels, "node ip4-lookup")
+    vpp.cli(f"set interface ip gtpu-bypass {best.inside}")
+    cases = []
+    for at_random in _orders(tunnels):
+        for name, to, destination, path in (
+            ("in-tree, default", default, "48.0.0.1", gtpu_in_tree.DEFAULT_PATH),
+            ("in-tree, best configuration", best, "49.0.0.1", gtpu_in_tree.BEST_PATH),
+        ):
+            stream = f"{to.inside}-{'random' if at_random else 'order'}"
+            numbers = gtpu_in_tree.order(tunnels, at_random, 256)
+            gtpu_in_tree.add_decap_stream(vpp, stream, to, to.local, to.peer, address(destination), numbers)
+            plugin, length = gtpu_in_tree.PLUGIN, round_packets(tunnels)
+            cases.append(Case(DECAP, name, load_text(tunnels, at_random), stream, path, plugin, length))
+    return cases
+
+
+def _program(bench: Bench, vpp: Vpp, control: Control, to: Pair, peer: str, tunnels: int) -> None:
+    vpp.cli(f"set kgtpu interface {to.inside}")
+    timed = control.program(gtpu_own.records(to.local, peer, tunnels))
+    if tunnels >= 1000:
+        name = f"ours, typed records to results: {count_text(tunnels, 'tunnel')} and their users"
+        bench.results.rates.append(Rate("programming", name, timed.records, timed.total))
+
+
+def _decap_stream(vpp: Vpp, to: Pair, tunnels: int, at_random: bool) -> None:
+    numbers = gtpu_in_tree.order(tunnels, at_random, 256)
+    name = _stream_name(to, at_random)
+    gtpu_in_tree.add_decap_stream(vpp, name, to, to.local, to.peer, address("50.0.0.1"), numbers)
+
+
+def _stream_name(to: Pair, at_random: bool) -> str:
+    return f"{to.inside}-{'random' if at_random else 'order'}"
+
+
+def _own_decap(
+    control: Control, to: Pair, switches: Switches, tunnels: int, at_random: bool, more: str = ""
+) -> Case:
+    form = f"gtpuBypass {switches.bypass.capitalize()}"
+    return Case(
+        DECAP,
+        f"kgtpu, all switches on, {form}{more}",
+        load_text(tunnels, at_random),
+        _stream_name(to, at_random),
+        switches.decap_path(),
+        gtpu_own.PLUGIN,
+        round_packets(tunnels),
+        switch=_set(control, switches),
+    )
+
+
+def _set(control: Control, switches: Switches) -> Switch:
+    return Switch(enter=lambda: _ignore(control.program([switches.record()])))
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+# ---- encapsulation ----
+
+
+def encapsulation(tunnels: int) -> Callable[[Bench], None]:
+    """Frames of 64 bytes to users behind tunnels: 100 bytes out; and one Ethernet tunnel, 114 bytes out."""
+
+    def run(bench: Bench) -> None:
+        with bench.vpp(setup(bench, tunnels, 1)) as vpp:
+            if tunnels <= IN_TREE_TUNNELS:
+                cases = _in_tree_encap(vpp, tunnels)
+            else:
+                cases = []
+                bench.leave(ENCAP, "in-tree", load_text(tunnels, True), "a tunnel is an interface there")
+            if not bench.own:
+                bench.leave(ENCAP, "ours", load_text(tunnels, True), NO_PLUGINS)
+                bench.measure(vpp, cases)
+                return
+            with bench.control(vpp) as control:
+                to = network.pair(vpp, 2)
+                _program(bench, vpp, control, to, to.next_hop, tunnels)
+                for at_random in _orders(tunnels):
+                    cases.append(_own_encap(vpp, control, to, tunnels, at_random, "kgtpu, all switches on"))
+                bench.measure(vpp, cases)
+                psc = gtpu_own.records(to.local, to.next_hop, tunnels, psc=GtpuPsc.DL)
+                control.program(psc)
+                case = _own_encap(
+                    vpp, control, to, tunnels, tunnels > 1, "kgtpu, all switches on, PSC", "psc"
+                )
+                bench.measure(vpp, [case])
+            if tunnels == 1:
+                reason = "kgtpu carries no Ethernet payload in the graph yet"
+                bench.leave(ENCAP, "kgtpu, Ethernet payload", load_text(1, False), reason)
+
+    return run
+
+
+USERS_IN_TREE = address("101.0.0.0")
+"""Other users than ours: a host route to each."""
+
+
+def _in_tree_encap(vpp: Vpp, tunnels: int) -> list[Case]:
+    to = network.pair(vpp, 0)
+    made = gtpu_in_tree.add_tunnels(vpp, to.local, to.next_hop, tunnels, "ip4")
+    gtpu_in_tree.enable_ip(vpp, made, to.inside)
+    gtpu_in_tree.route_users(vpp, made, USERS_IN_TREE)
+    cases = []
+    for at_random in _orders(tunnels):
+        stream = _stream_name(to, at_random)
+        numbers = gtpu_in_tree.order(tunnels, at_random, 256)
+        gtpu_in_tree.add_encap_stream(vpp, stream, to, address("16.0.0.1"), numbers, USERS_IN_TREE)
+        cases.append(
+            Case(
+                ENCAP,
+                "in-tree, IPv4 payload",
+                load_text(tunnels, at_random),
+                stream,
+                gtpu_in_tree.ENCAP_PATH,
+                gtpu_in_tree.PLUGIN,
+                round_packets(tunnels),
+            )
+        )
+    if tunnels == 1:
+        ethernet = network.pair(vpp, 1)
+        gtpu_in_tree.cross_connect(vpp, ethernet, address("16.0.0.1"))
+        cases.append(
+            Case(
+                ENCAP,
+                "in-tree, Ethernet payload (cross-connect)",
+                load_text(1, False),
+                "ethernet",
+                gtpu_in_tree.ETHERNET_PATH,
+                gtpu_in_tree.PLUGIN,
+            )
+        )
+    return cases
+
+
+def _own_encap(
+    vpp: Vpp, control: Control, to: Pair, tunnels: int, at_random: bool, name: str, stream: str = ""
+) -> Case:
+    stream = stream or _stream_name(to, at_random)
+    numbers = gtpu_in_tree.order(tunnels, at_random, 256)
+    gtpu_in_tree.add_encap_stream(vpp, stream, to, address("16.0.0.1"), numbers)
+    return Case(
+        ENCAP,
+        f"{name}, IPv4 payload",
+        load_text(tunnels, at_random),
+        stream,
+        ALL.encap_path(),
+        gtpu_own.PLUGIN,
+        round_packets(tunnels),
+        switch=_set(control, ALL),
+    )
+
+
+# ---- the six optimisations ----
+
+OFF: dict[str, object] = {
+    "cache": False,
+    "skip_inner": False,
+    "bypass": "",
+    "loop": 1,
+    "prefetch": False,
+    "skip_outer": False,
+}
+
+
+def _with(switches: Switches, name: str, value: object) -> Switches:
+    return replace(switches, **{name: value})  # type: ignore[arg-type]
+
+
+def combinations(names: Iterable[str]) -> list[tuple[str, Switches]]:
+    """Rows of an optimisation table: all off, each alone, all on, all but each. Pure."""
+    forms = {"bypass": ("feature", "fib"), "loop": (2, 4)}
+    wanted = list(names)
+    rows: list[tuple[str, Switches]] = [("all off", Switches())]
+    for name in wanted:
+        for value in forms.get(name, (True,)):
+            switches = _with(Switches(), name, value)
+            rows.append((f"{switches.text} alone", switches))
+    everything = ALL
+    for name in set(OFF) - set(wanted):
+        everything = _with(everything, name, OFF[name])
+    rows.append(("all on", everything))
+    for name in wanted:
+        missing = _with(Switches(), name, getattr(ALL, name)).text
+        rows.append((f"all but {missing}", _with(everything, name, OFF[name])))
+    return rows
+
+
+def optimisations(tunnels: int) -> Callable[[Bench], None]:
+    """Every switch alone, and everything without it, in both directions, at random."""
+
+    def run(bench: Bench) -> None:
+        load = load_text(tunnels, True)
+        if not bench.own:
+            bench.leave(SWITCHES_DECAP, "all", load, NO_PLUGINS)
+            return
+        with bench.vpp(gtpu_own.setup(tunnels, Setup())) as vpp, bench.control(vpp) as control:
+            inward, outward = network.pair(vpp, 0), network.pair(vpp, 1)
+            vpp.cli(f"ip route add 50.0.0.0/8 via {inward.next_hop} {inward.outside}")
+            vpp.cli(f"set kgtpu interface {inward.inside}")
+            # one endpoint; its peer is reached by another interface than packets to users come by
+            control.program(gtpu_own.records(inward.local, inward.peer, tunnels))
+            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+            gtpu_in_tree.add_decap_stream(
+                vpp, "decap", inward, inward.local, inward.peer, address("50.0.0.1"), numbers
+            )
+            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+            gtpu_in_tree.add_encap_stream(vpp, "encap", outward, address("16.0.0.1"), numbers)
+            length = round_packets(tunnels)
+            cases = [
+                Case(
+                    SWITCHES_DECAP,
+                    name,
+                    load,
+                    "decap",
+                    switches.decap_path(),
+                    gtpu_own.PLUGIN,
+                    length,
+                    switch=_set(control, switches),
+                )
+                for name, switches in combinations(("cache", "skip_inner", "bypass", "loop", "prefetch"))
+            ]
+            cases += [
+                Case(
+                    SWITCHES_ENCAP,
+                    name,
+                    load,
+                    "encap",
+                    switches.encap_path(),
+                    gtpu_own.PLUGIN,
+                    length,
+                    switch=_set(control, switches),
+                )
+                for name, switches in combinations(("loop", "prefetch", "skip_outer"))
+            ]
+            bench.measure(vpp, cases)
+
+    return run

@@ -1,0 +1,81 @@
+"""Programming, from Python through vpp_papi: ours in bulk, VPP's own one by one."""
+
+from __future__ import annotations
+
+import time
+
+from bench.vpp import gtpu_own, network, services_own
+from bench.vpp.engine import Setup, Vpp
+from bench.vpp.labs import NO_PLUGINS, Bench, count_text
+from bench.vpp.records import Rate
+
+from vpp_operator.dataplane.records import Table
+
+SERVICES = 100_000
+TUNNELS = 1_000_000
+ONE_BY_ONE = 2_000
+GROUP = "programming"
+
+
+def programming(bench: Bench) -> None:
+    """Records a second, and dumps, at the largest sizes."""
+    with bench.vpp(Setup()) as vpp:
+        _in_tree(bench, vpp)
+    if not bench.own:
+        bench.leave(GROUP, "ours", "-", NO_PLUGINS)
+        return
+    base = services_own.setup(1024, SERVICES, Setup())
+    with bench.vpp(gtpu_own.setup(TUNNELS, base)) as vpp, bench.control(vpp) as control:
+        to = network.pair(vpp, 0)
+        for what, records in (
+            (count_text(SERVICES, "Service") + " for TCP and UDP", services_own.records(SERVICES)),
+            (
+                count_text(TUNNELS, "tunnel") + " and their users",
+                gtpu_own.records(to.local, to.peer, TUNNELS),
+            ),
+        ):
+            timed = control.program(records)
+            for stage, seconds in (
+                ("pack, difference, apply", timed.total),
+                ("pack alone", timed.pack),
+                ("difference alone", timed.difference),
+                ("apply alone", timed.apply),
+            ):
+                bench.results.rates.append(Rate(GROUP, f"ours, {what}: {stage}", timed.records, seconds))
+        for table in (Table.FRONTEND, Table.ENDPOINT, Table.GTPU_TUNNEL, Table.GTPU_UE):
+            bench.results.rates.append(control.dump(table))
+
+
+def _in_tree(bench: Bench, vpp: Vpp) -> None:
+    """The same client library, one request for each object: there is no other way to VPP's own plugins."""
+    to = network.pair(vpp, 0)
+    began = time.perf_counter()
+    for teid in range(1, ONE_BY_ONE + 1):
+        vpp.call(
+            "gtpu_add_del_tunnel_v2",
+            is_add=True,
+            src_address=to.local,
+            dst_address=to.peer,
+            mcast_sw_if_index=0xFFFFFFFF,
+            decap_next_index=2,
+            teid=teid,
+            tteid=teid,
+        )
+    seconds = time.perf_counter() - began
+    bench.results.rates.append(
+        Rate(GROUP, "in-tree gtpu, vpp_papi, one tunnel a request", ONE_BY_ONE, seconds)
+    )
+    began = time.perf_counter()
+    sum(1 for _ in vpp.call("gtpu_tunnel_v2_dump", sw_if_index=0xFFFFFFFF))
+    seconds = time.perf_counter() - began
+    bench.results.rates.append(Rate(GROUP, "in-tree gtpu, dump", ONE_BY_ONE, seconds))
+    vpp.cli(f"lb conf ip4-src-address {to.local}")
+    vip = {"pfx": "90.0.0.1/32", "protocol": 17, "port": 20000}
+    vpp.call("lb_add_del_vip", **vip, encap=3, type=0, target_port=3307, new_flows_table_length=1024)
+    began = time.perf_counter()
+    for i in range(ONE_BY_ONE):
+        vpp.call("lb_add_del_as", **vip, as_address=network.dotted(network.address("100.80.0.0") + i))
+    seconds = time.perf_counter() - began
+    bench.results.rates.append(
+        Rate(GROUP, "in-tree lb, vpp_papi, one backend a request", ONE_BY_ONE, seconds)
+    )

@@ -1,0 +1,132 @@
+"""Services: packets of known flows, first packets of new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.vpp import network, services_in_tree, services_own
+from bench.vpp.control import Control
+from bench.vpp.engine import BenchError, Vpp
+from bench.vpp.labs import NO_PLUGINS, Bench, count_text, round_packets
+from bench.vpp.measure import VECTOR, Case, send
+from bench.vpp.network import Pair
+from bench.vpp.records import Rate
+
+from vpp_operator.dataplane.records import Protocol
+
+KNOWN = "Services: packets of known flows, at random"
+NEW = "Services: first packets of new flows"
+NEW_PACKETS = 256 * VECTOR
+IN_TREE_SERVICES = 10_000
+"""More of them are not given to VPP's own plugins: that takes too long."""
+
+
+def known(flows: int, count: int) -> Callable[[Bench], None]:
+    """Packets of known flows, in a random order, to `count` Services of one endpoint each."""
+
+    def run(bench: Bench) -> None:
+        load = f"{count_text(flows, 'flow')}, {count_text(count, 'Service')}"
+        base = services_in_tree.cnat_setup(flows)
+        with bench.vpp(services_own.setup(flows, count, base) if bench.own else base) as vpp:
+            lb, cnat = network.pair(vpp, 0), network.pair(vpp, 1)
+            if count <= IN_TREE_SERVICES:
+                cases = _in_tree(bench, vpp, (lb, cnat), flows, count, load)
+            else:
+                cases = []
+                bench.leave(KNOWN, "in-tree lb, cnat", load, "programming them takes minutes")
+            if not bench.own:
+                bench.leave(KNOWN, "ours", load, NO_PLUGINS)
+                bench.measure(vpp, cases)
+                return
+            with bench.control(vpp) as control:
+                bench.measure(vpp, cases + _own(bench, vpp, control, flows, count, load))
+
+    return run
+
+
+def _in_tree(
+    bench: Bench, vpp: Vpp, pairs: tuple[Pair, Pair], flows: int, count: int, load: str
+) -> list[Case]:
+    lb, cnat = pairs
+    bench.results.rates.append(services_in_tree.program_lb(vpp, lb, count, flows))
+    stream = services_in_tree.flow_packets(flows, count, services_in_tree.LB_VIPS)
+    network.add_stream(vpp, "lb", lb.inside, lb.inside_mac, stream)
+    bench.results.rates.append(services_in_tree.program_cnat(vpp, cnat, count))
+    stream = services_in_tree.flow_packets(flows, count, services_in_tree.CNAT_VIPS)
+    network.add_stream(vpp, "cnat", cnat.inside, cnat.inside_mac, stream)
+    length = round_packets(flows)
+    path, plugin = services_in_tree.LB_PATH, services_in_tree.LB_PLUGIN
+    return [
+        Case(KNOWN, "in-tree lb4-nat4-port, UDP, to the Service", load, "lb", path, plugin, length),
+        Case(
+            KNOWN,
+            "in-tree cnat, UDP, to the Service",
+            load,
+            "cnat",
+            services_in_tree.CNAT_PATH,
+            services_in_tree.CNAT_PLUGIN,
+            length,
+        ),
+    ]
+
+
+def _own(bench: Bench, vpp: Vpp, control: Control, flows: int, count: int, load: str) -> list[Case]:
+    to = network.pair(vpp, 2)
+    timed = services_own.program(vpp, control, to, count)
+    if count >= 1000:
+        name = f"ours, typed records to results: {count_text(count, 'Service')} for TCP and UDP, one endpoint"
+        bench.results.rates.append(Rate("programming", name, timed.records, timed.total))
+    cases = []
+    for protocol in (Protocol.UDP, Protocol.TCP):
+        for stream in services_own.add_streams(vpp, to, flows, count, protocol):
+            send(vpp, stream, flows)
+        for direction, path in (
+            ("forward", services_own.FORWARD_PATH),
+            ("reply", services_own.REPLY_PATH),
+        ):
+            name = (
+                f"klb, {protocol.name}, {'to the Service' if direction == 'forward' else 'from the endpoint'}"
+            )
+            stream = f"{protocol.name.lower()}-{direction}"
+            plugin, length = services_own.PLUGIN, round_packets(flows)
+            cases.append(Case(KNOWN, name, load, stream, path, plugin, length))
+    if (alive := control.sessions()) != 2 * flows:
+        raise BenchError(f"{alive} sessions are alive, not {2 * flows}: flows were not entered")
+    return cases
+
+
+def new(live: int) -> Callable[[Bench], None]:
+    """First packets, each of a flow of its own, beside so many live ones; 1,000 Services."""
+
+    def run(bench: Bench) -> None:
+        count = 1000
+        fresh = NEW_PACKETS * (bench.rounds + 1)
+        load = f"beside {count_text(live, 'live flow')}, {count_text(count, 'Service')}"
+        base = services_in_tree.cnat_setup(live + fresh)
+        with bench.vpp(services_own.setup(live + fresh, count, base) if bench.own else base) as vpp:
+            lb, cnat = network.pair(vpp, 0), network.pair(vpp, 1)
+            cases = [_once(case) for case in _in_tree(bench, vpp, (lb, cnat), live + fresh, count, load)]
+            for case in cases:
+                send(vpp, case.stream, live)
+            if bench.own:
+                with bench.control(vpp) as control:
+                    to = network.pair(vpp, 2)
+                    services_own.program(vpp, control, to, count)
+                    for protocol in (Protocol.UDP, Protocol.TCP):
+                        stream = services_own.add_streams(vpp, to, live + fresh, count, protocol)[0]
+                        send(vpp, stream, live)
+                        plugin, path = services_own.PLUGIN, services_own.FORWARD_PATH
+                        name = f"klb, {protocol.name}"
+                        cases.append(_once(Case(NEW, name, load, stream, path, plugin)))
+                    bench.measure(vpp, cases)
+                    return
+            bench.leave(NEW, "ours", load, NO_PLUGINS)
+            bench.measure(vpp, cases)
+
+    return run
+
+
+def _once(case: Case) -> Case:
+    """The case with packets that come once only."""
+    name = case.name.removesuffix(", to the Service")
+    return Case(NEW, name, case.load, case.stream, case.path, case.plugin, NEW_PACKETS, repeats=False)

@@ -1,0 +1,38 @@
+"""All labs, in the order of the tables."""
+
+from __future__ import annotations
+
+from bench.vpp import lab_gtpu, lab_services
+from bench.vpp.lab_forwarding import forwarding
+from bench.vpp.lab_programming import programming
+from bench.vpp.labs import Lab
+
+SERVICE_LOADS = (
+    (1, 1),
+    (1_000, 1),
+    (64_000, 1),
+    (1_000_000, 1),
+    (64_000, 1_000),
+    (1_000_000, 1_000),
+    (1_000_000, 10_000),
+    (1_000_000, 100_000),
+)
+"""(flows, Services)"""
+TUNNELS = (1, 3_000, 100_000, 1_000_000)
+
+
+def every_lab() -> tuple[Lab, ...]:
+    """The labs."""
+    return (
+        Lab("forwarding", forwarding),
+        *(
+            Lab(f"services-{flows}-{count}", lab_services.known(flows, count), flows > 100_000)
+            for flows, count in SERVICE_LOADS
+        ),
+        Lab("new-flows-1000", lab_services.new(1_000)),
+        Lab("new-flows-1000000", lab_services.new(1_000_000), long=True),
+        *(Lab(f"decapsulation-{n}", lab_gtpu.decapsulation(n), n > 10_000) for n in TUNNELS),
+        *(Lab(f"encapsulation-{n}", lab_gtpu.encapsulation(n), n > 10_000) for n in TUNNELS),
+        *(Lab(f"optimisations-{n}", lab_gtpu.optimisations(n), n > 10_000) for n in (1, 3_000, 100_000)),
+        Lab("programming", programming, long=True),
+    )
