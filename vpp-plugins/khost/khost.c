@@ -61,7 +61,7 @@ on_record (u32 tables, khost_record_fn *fn)
 
   vec_add1 (khost_control.listeners, listener);
   khost_control.host.record_tables |= tables;
-  if (khost_control.open)
+  if (khost_control.started)
     khost_replay (&listener);
 }
 
@@ -69,7 +69,7 @@ static void
 on_attached (void (*fn) (void))
 {
   vec_add1 (khost_control.attached_listeners, fn);
-  if (khost_control.open)
+  if (khost_control.started)
     fn ();
 }
 
@@ -92,6 +92,7 @@ on_interface (khost_interface_fn *fn)
 int
 khost_interface_enable (u32 sw_if_index, int is_ethernet, int enable)
 {
+  vlib_main_t *vm = vlib_get_main ();
   khost_control_t *kc = &khost_control;
   const khost_interface_t added = { sw_if_index, is_ethernet != 0 };
   khost_interface_fn **fn;
@@ -104,14 +105,17 @@ khost_interface_enable (u32 sw_if_index, int is_ethernet, int enable)
   vec_foreach_index (i, kc->interfaces)
     if (kc->interfaces[i].sw_if_index == sw_if_index)
       break;
-  if (enable == (i < vec_len (kc->interfaces)))
+  if ((enable != 0) == (i < vec_len (kc->interfaces)))
     return 0;
   if (enable)
     vec_add1 (kc->interfaces, added);
   else
     vec_del1 (kc->interfaces, i);
+  /* Features are changed while workers stand still. */
+  vlib_worker_thread_barrier_sync (vm);
   vec_foreach (fn, kc->interface_listeners)
     (*fn) (sw_if_index, is_ethernet != 0, enable);
+  vlib_worker_thread_barrier_release (vm);
   return 0;
 }
 
@@ -159,34 +163,36 @@ khost_init (vlib_main_t *vm)
 
 VLIB_INIT_FUNCTION (khost_init);
 
+/* A region that cannot be opened ends VPP: an error of a later step would not. */
 static clib_error_t *
 khost_config (vlib_main_t *vm, unformat_input_t *input)
 {
-  return khost_options_parse (&khost_control.options, input);
+  clib_error_t *error = khost_options_parse (&khost_control.options, input);
+
+  if (error)
+    return error;
+  if (khost_control.options.region)
+    return khost_region_open (vm);
+  khost_log (NOTICE, "nothing to do: no `khost { region PATH }' in the start-up configuration");
+  return NULL;
 }
 
 VLIB_CONFIG_FUNCTION (khost_config, "khost");
 
-/* Interfaces and FIBs exist, worker threads do not run yet. */
+/* Everything is configured, worker threads do not run yet. */
 static clib_error_t *
 khost_start (vlib_main_t *vm)
 {
   khost_control_t *kc = &khost_control;
   khost_listener_t *listener;
   void (**attached) (void);
-  clib_error_t *error;
 
-  if (!kc->options.region)
-    {
-      khost_log (NOTICE, "nothing to do: no `khost { region PATH }' in the start-up configuration");
-      return NULL;
-    }
+  if (!kc->open)
+    return NULL;
   learn_fibs ();
-  error = khost_region_start (vm);
-  if (error)
-    return error;
   khost_stats_init (vm);
   khost_links_call (on_link);
+  kc->started = 1;
   vec_foreach (attached, kc->attached_listeners)
     (*attached) ();
   vec_foreach (listener, kc->listeners)

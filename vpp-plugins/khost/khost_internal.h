@@ -45,6 +45,7 @@ typedef struct
   khost_options_t options;
   fp_region_t region;
   u8 open;
+  u8 started; /* the main loop has been entered: listeners have been told */
   khost_listener_t *listeners;
   khost_interface_fn **interface_listeners;
   khost_interface_t *interfaces;
@@ -63,7 +64,7 @@ extern const host_functions_t khost_host_functions;
 #define khost_log(level, ...) vlib_log (VLIB_LOG_LEVEL_##level, khost_control.log_class, __VA_ARGS__)
 
 clib_error_t *khost_options_parse (khost_options_t *o, unformat_input_t *input);
-clib_error_t *khost_region_start (vlib_main_t *vm);
+clib_error_t *khost_region_open (vlib_main_t *vm);
 void khost_region_stop (void);
 
 /* Tells listeners of all records: one table at a time, what is referred to first. */

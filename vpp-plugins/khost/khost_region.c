@@ -3,6 +3,8 @@
 #include <khost/khost_internal.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -77,8 +79,29 @@ open_worker (khost_control_t *kc, u32 i)
   return w->fp.holds && w->fp.gtpu ? NULL : clib_error_return (0, "khost: out of memory; raise the memory limit");
 }
 
+static void *
+collapse_main (void *argument)
+{
+  fp_region_collapse (argument);
+  return NULL;
+}
+
+/* Packets flow meanwhile: a restart's gap does not wait for the kernel to copy pages. A thread that does nothing but this one call. */
+static void
+collapse (khost_control_t *kc)
+{
+  sigset_t all, before;
+  pthread_t thread;
+
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &before);
+  if (pthread_create (&thread, NULL, collapse_main, &kc->region) == 0)
+    pthread_detach (thread);
+  pthread_sigmask (SIG_SETMASK, &before, NULL);
+}
+
 clib_error_t *
-khost_region_start (vlib_main_t *vm)
+khost_region_open (vlib_main_t *vm)
 {
   khost_control_t *kc = &khost_control;
   khost_main_t *km = &khost_exported_main;
@@ -102,7 +125,7 @@ khost_region_start (vlib_main_t *vm)
   kc->host.signalling = host_signalling_open (&kc->host);
   if (!kc->host.signalling)
     return clib_error_return (0, "khost: out of memory; raise the memory limit");
-  fp_region_collapse (&kc->region);
+  collapse (kc);
   kc->open = 1;
   km->n_workers = n;
   km->region = &kc->region;
