@@ -279,9 +279,16 @@ async def test_a_killed_engine_keeps_tunnels(engine: Engine, wire: Wire) -> None
             assert await dataplane.apply(difference([], wanted)) == []
 
 
-async def test_switches_in_effect(dataplane: MessageDataplane) -> None:
-    never = dict.fromkeys(("skipInnerIpInput", "gtpuBypass", "skipOuterLookup"), "notApplicable")
+FORWARDING_GRAPH = ("skipInnerIpInput", "gtpuBypass", "skipOuterLookup")
+"""What only an engine with a forwarding graph of its own can skip."""
+
+
+async def test_switches_in_effect(engine: Engine, dataplane: MessageDataplane) -> None:
+    graph = engine.KIND == "vpp"
+    never = dict.fromkeys(FORWARDING_GRAPH, "off" if graph else "notApplicable")
     default = {"lookupCache": "on", "prefetch": "on", "loop": "quad"}
+    if graph:
+        default |= dict.fromkeys(FORWARDING_GRAPH, "on") | {"gtpuBypassForm": "feature"}
     assert (await dataplane.info()).gtpu_switches == never | default
     for cache in (False, True):
         for prefetch in (False, True):
