@@ -15,8 +15,42 @@
 #define REPLY_MSG_ID_BASE khost_exported_main.msg_id_base
 #include <vlibapi/api_helper_macros.h>
 
+#define AWAIT_MS 50 /* threads sleep 10 ms at most */
+
 /* Changes await a commit; those of a client that went without one, the next client's. */
 static bool dirty;
+
+static u32
+free_slots (const fp_region_t *r, enum fp_controlled table)
+{
+  const fp_control_slots_t *s = &r->control->slots[table];
+
+  return s->nfree + (r->controlled[table].capacity - s->fresh);
+}
+
+/* Slots that were given up are free once every thread has been round its loop. Threads that sleep are woken; the others, and this one's packets, go on.
+ * Returns whether anything still waits. */
+static int
+let_go (vlib_main_t *vm)
+{
+  for (u32 i = 1; i < khost_exported_main.n_workers; i++)
+    vlib_thread_wakeup (i);
+  vlib_process_suspend (vm, 1e-3);
+  return fp_control_poll (&khost_control.region);
+}
+
+/* A message that needs more slots than are free waits for those that were given up. */
+static void
+await_slots (vlib_main_t *vm, const fp_msg_t *h)
+{
+  const fp_region_t *r = &khost_control.region;
+  const bool tunnels = h->table == FP_TABLE_GTPU_TUNNEL || h->table == FP_TABLE_GTPU_UE;
+  const enum fp_controlled table = fp_table_controlled (h->table);
+
+  for (u32 tries = 0; tries < AWAIT_MS; tries++)
+    if ((free_slots (r, table) >= h->count && (!tunnels || free_slots (r, FP_CONTROLLED_ENCAP) >= h->count)) || !let_go (vm))
+      return;
+}
 
 u8 *
 khost_call (vlib_main_t *vm, const u8 *request, u32 length, i32 *rv)
@@ -48,10 +82,16 @@ khost_call (vlib_main_t *vm, const u8 *request, u32 length, i32 *rv)
   reply = (host_reply_t){ .bytes = answer };
   if (!host_message_start (&q, request, &reply))
     {
+      if (header.type == FP_MSG_UPSERT && vlib_in_process_context (vm))
+	await_slots (vm, &header);
       /* Packets of this thread, and the process, get their turn between slices. */
       while (!host_message_step (&kc->host, &q, &reply, &dirty))
 	if (vlib_in_process_context (vm))
 	  vlib_process_yield (vm);
+      /* What is flushed can be used again when the answer comes. */
+      for (u32 tries = 0; header.type == FP_MSG_FLUSH_SESSIONS && vlib_in_process_context (vm) && tries < AWAIT_MS; tries++)
+	if (!let_go (vm))
+	  break;
       if (header.type == FP_MSG_UPSERT || header.type == FP_MSG_DELETE || header.type == FP_MSG_COMMIT)
 	khost_process_wake (vm);
     }
