@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from bench.vpp.control import Control, Timed
-from bench.vpp.engine import Setup
+from bench.vpp.engine import Setup, Vpp
 from bench.vpp.gtpu_in_tree import USERS
+from bench.vpp.measure import Switch
 
 from vpp_operator.dataplane.records import (
     ConfigKey,
@@ -82,6 +82,20 @@ class Switches:
         }[self.bypass]
         return (*enter, *(() if self.skip_inner else ("ip4-input",)), "ip4-lookup", "ip4-rewrite")
 
+    def decap_proof(self) -> tuple[str, ...]:
+        """Counters that every decapsulated packet adds to."""
+        return (
+            "gtpuDecapsulated",
+            *(["gtpuInnerInputSkipped"] if self.skip_inner else []),
+            *(["gtpuBypassed"] if self.bypass else []),
+            f"gtpuLoop{LOOPS[self.loop].capitalize()}",
+            *(["gtpuPrefetched"] if self.prefetch else []),
+        )
+
+    def encap_proof(self) -> tuple[str, ...]:
+        """Counters that every encapsulated packet adds to."""
+        return ("gtpuEncapsulated", *(["gtpuOuterLookupSkipped"] if self.skip_outer else []))
+
     def encap_path(self) -> tuple[str, ...]:
         """Nodes from IP input to the rewrite."""
         outer = () if self.skip_outer else ("ip4-lookup",)
@@ -124,6 +138,11 @@ def records(
     return found
 
 
-def program(control: Control, found: list[Record]) -> Timed:
-    """Program them."""
-    return control.program(found)
+def feature(vpp: Vpp, interface: str, node: str) -> Switch:
+    """One feature of ours on one interface, without the others that the product puts there."""
+    command = f"set interface feature {interface} {node} arc ip4-unicast"
+
+    def run(line: str) -> None:
+        vpp.cli(line)
+
+    return Switch(lambda: run(command), lambda: run(f"{command} disable"))

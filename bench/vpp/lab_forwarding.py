@@ -50,7 +50,7 @@ def forwarding(bench: Bench) -> None:
             bench.measure(vpp, cases)
             return
         with bench.control(vpp) as control:
-            bench.measure(vpp, cases + _own(vpp, control, to))
+            bench.measure(vpp, cases + _own(vpp, control, to), control)
 
 
 def _own(vpp: Vpp, control: Control, to: Pair) -> list[Case]:
@@ -59,17 +59,16 @@ def _own(vpp: Vpp, control: Control, to: Pair) -> list[Case]:
     vpp.cli(f"set interface ip address {to.inside} 10.200.0.1/24")
     control.program(gtpu_own.records("10.200.0.1", to.peer, 1000))
     control.program([PrefixRecord(ipaddress.ip_network(f"{to.local}/32"), PrefixClass.HOST)])
-    vpp.cli(f"set kgtpu interface {to.inside}")
 
     def switches(wanted: gtpu_own.Switches) -> Callable[[], None]:
         return lambda: _ignore(control.program([wanted.record()]))
 
-    off, feature, fib = (gtpu_own.Switches(bypass=form) for form in ("", "feature", "fib"))
+    off, fib = (gtpu_own.Switches(bypass=form) for form in ("", "fib"))
     switches(off)()
-    service = f"klb interface {to.inside}"
+    bypass = gtpu_own.feature(vpp, to.inside, "kgtpu4-bypass")
     return [
-        _feature("klb4-feature", "klb4-feature", Switch(run(vpp, service), run(vpp, f"{service} disable"))),
-        _feature("kgtpu gtpuBypass, form Feature", "kgtpu4-bypass", Switch(switches(feature), switches(off))),
+        _feature("klb", "klb4-feature", gtpu_own.feature(vpp, to.inside, "klb4-feature")),
+        _feature("kgtpu gtpuBypass, form Feature", "kgtpu4-bypass", bypass),
         Case(
             GROUP,
             "kgtpu gtpuBypass, form Fib",

@@ -62,19 +62,19 @@ def decapsulation(tunnels: int) -> Callable[[Bench], None]:
                 vpp.cli(f"ip route add 50.0.0.0/8 via {to.next_hop} {to.outside}")
                 _program(bench, vpp, control, to, to.peer, tunnels)
                 own = [
-                    _own_decap(control, to, switches, tunnels, at_random)
+                    _own_decap(vpp, control, to, switches, tunnels, at_random)
                     for at_random in _orders(tunnels)
                     for switches in (ALL, replace(ALL, bypass="feature"))
                 ]
                 for at_random in _orders(tunnels):
                     _decap_stream(vpp, to, tunnels, at_random)
-                bench.measure(vpp, [*(_alone(control, case) for case in cases), *own])
+                bench.measure(vpp, [*(_alone(control, case) for case in cases), *own], control)
                 if tunnels >= 1000:
                     gone = control.remove(gtpu_own.TABLES)
                     del gone
                     control.program(gtpu_own.records(to.local, to.peer, tunnels, by_index=False))
-                    hashed = _own_decap(control, to, ALL, tunnels, True, ", TEIDs by hash")
-                    bench.measure(vpp, [hashed])
+                    hashed = _own_decap(vpp, control, to, ALL, tunnels, True, ", TEIDs by hash")
+                    bench.measure(vpp, [hashed], control)
 
     return run
 
@@ -119,7 +119,6 @@ def _in_tree_decap(bench: Bench, vpp: Vpp, tunnels: int) -> list[Case]:
 
 
 def _program(bench: Bench, vpp: Vpp, control: Control, to: Pair, peer: str, tunnels: int) -> None:
-    vpp.cli(f"set kgtpu interface {to.inside}")
     timed = control.program(gtpu_own.records(to.local, peer, tunnels))
     if tunnels >= 1000:
         name = f"ours, typed records to results: {count_text(tunnels, 'tunnel')} and their users"
@@ -137,7 +136,13 @@ def _stream_name(to: Pair, at_random: bool) -> str:
 
 
 def _own_decap(
-    control: Control, to: Pair, switches: Switches, tunnels: int, at_random: bool, more: str = ""
+    vpp: Vpp,
+    control: Control,
+    to: Pair,
+    switches: Switches,
+    tunnels: int,
+    at_random: bool,
+    more: str = "",
 ) -> Case:
     form = f"gtpuBypass {switches.bypass.capitalize()}"
     return Case(
@@ -148,16 +153,20 @@ def _own_decap(
         switches.decap_path(),
         gtpu_own.PLUGIN,
         round_packets(tunnels),
-        switch=_set(control, switches),
+        switch=_set(vpp, control, to, switches),
+        proof=switches.decap_proof(),
     )
 
 
-def _set(control: Control, switches: Switches) -> Switch:
-    return Switch(enter=lambda: _ignore(control.program([switches.record()])))
+def _set(vpp: Vpp, control: Control, to: Pair, switches: Switches) -> Switch:
+    """The switches in effect; the bypass feature, where they want it, on the interface packets come by."""
+    feature = gtpu_own.feature(vpp, to.inside, "kgtpu4-bypass") if switches.bypass == "feature" else Switch()
 
+    def enter() -> None:
+        control.program([switches.record()])
+        feature.enter()
 
-def _ignore(_: object) -> None:
-    pass
+    return Switch(enter, feature.leave)
 
 
 # ---- encapsulation ----
@@ -182,13 +191,13 @@ def encapsulation(tunnels: int) -> Callable[[Bench], None]:
                 _program(bench, vpp, control, to, to.next_hop, tunnels)
                 for at_random in _orders(tunnels):
                     cases.append(_own_encap(vpp, control, to, tunnels, at_random, "kgtpu, all switches on"))
-                bench.measure(vpp, cases)
+                bench.measure(vpp, cases, control)
                 psc = gtpu_own.records(to.local, to.next_hop, tunnels, psc=GtpuPsc.DL)
                 control.program(psc)
                 case = _own_encap(
                     vpp, control, to, tunnels, tunnels > 1, "kgtpu, all switches on, PSC", "psc"
                 )
-                bench.measure(vpp, [case])
+                bench.measure(vpp, [case], control)
             if tunnels == 1:
                 reason = "kgtpu carries no Ethernet payload in the graph yet"
                 bench.leave(ENCAP, "kgtpu, Ethernet payload", load_text(1, False), reason)
@@ -251,7 +260,8 @@ def _own_encap(
         ALL.encap_path(),
         gtpu_own.PLUGIN,
         round_packets(tunnels),
-        switch=_set(control, ALL),
+        switch=_set(vpp, control, to, ALL),
+        proof=ALL.encap_proof(),
     )
 
 
@@ -301,7 +311,6 @@ def optimisations(tunnels: int) -> Callable[[Bench], None]:
         with bench.vpp(gtpu_own.setup(tunnels, Setup())) as vpp, bench.control(vpp) as control:
             inward, outward = network.pair(vpp, 0), network.pair(vpp, 1)
             vpp.cli(f"ip route add 50.0.0.0/8 via {inward.next_hop} {inward.outside}")
-            vpp.cli(f"set kgtpu interface {inward.inside}")
             # one endpoint; its peer is reached by another interface than packets to users come by
             control.program(gtpu_own.records(inward.local, inward.peer, tunnels))
             numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
@@ -320,7 +329,8 @@ def optimisations(tunnels: int) -> Callable[[Bench], None]:
                     switches.decap_path(),
                     gtpu_own.PLUGIN,
                     length,
-                    switch=_set(control, switches),
+                    switch=_set(vpp, control, inward, switches),
+                    proof=switches.decap_proof(),
                 )
                 for name, switches in combinations(("cache", "skip_inner", "bypass", "loop", "prefetch"))
             ]
@@ -333,10 +343,11 @@ def optimisations(tunnels: int) -> Callable[[Bench], None]:
                     switches.encap_path(),
                     gtpu_own.PLUGIN,
                     length,
-                    switch=_set(control, switches),
+                    switch=_set(vpp, control, outward, switches),
+                    proof=switches.encap_proof(),
                 )
                 for name, switches in combinations(("loop", "prefetch", "skip_outer"))
             ]
-            bench.measure(vpp, cases)
+            bench.measure(vpp, cases, control)
 
     return run

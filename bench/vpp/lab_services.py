@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.vpp import network, services_in_tree, services_own
 from bench.vpp.control import Control
@@ -39,7 +40,7 @@ def known(flows: int, count: int) -> Callable[[Bench], None]:
                 bench.measure(vpp, cases)
                 return
             with bench.control(vpp) as control:
-                bench.measure(vpp, cases + _own(bench, vpp, control, flows, count, load))
+                bench.measure(vpp, cases + _own(bench, vpp, control, flows, count, load), control)
 
     return run
 
@@ -80,16 +81,16 @@ def _own(bench: Bench, vpp: Vpp, control: Control, flows: int, count: int, load:
     for protocol in (Protocol.UDP, Protocol.TCP):
         for stream in services_own.add_streams(vpp, to, flows, count, protocol):
             send(vpp, stream, flows)
-        for direction, path in (
-            ("forward", services_own.FORWARD_PATH),
-            ("reply", services_own.REPLY_PATH),
+        for direction, path, proof in (
+            ("forward", services_own.FORWARD_PATH, "forward"),
+            ("reply", services_own.REPLY_PATH, "reverse"),
         ):
             name = (
                 f"klb, {protocol.name}, {'to the Service' if direction == 'forward' else 'from the endpoint'}"
             )
             stream = f"{protocol.name.lower()}-{direction}"
             plugin, length = services_own.PLUGIN, round_packets(flows)
-            cases.append(Case(KNOWN, name, load, stream, path, plugin, length))
+            cases.append(Case(KNOWN, name, load, stream, path, plugin, length, proof=(proof,)))
     if (alive := control.sessions()) != 2 * flows:
         raise BenchError(f"{alive} sessions are alive, not {2 * flows}: flows were not entered")
     return cases
@@ -117,8 +118,9 @@ def new(live: int) -> Callable[[Bench], None]:
                         send(vpp, stream, live)
                         plugin, path = services_own.PLUGIN, services_own.FORWARD_PATH
                         name = f"klb, {protocol.name}"
-                        cases.append(_once(Case(NEW, name, load, stream, path, plugin)))
-                    bench.measure(vpp, cases)
+                        proof = ("sessionsCreated",)
+                        cases.append(_once(Case(NEW, name, load, stream, path, plugin, proof=proof)))
+                    bench.measure(vpp, cases, control)
                     return
             bench.leave(NEW, "ours", load, NO_PLUGINS)
             bench.measure(vpp, cases)
@@ -129,4 +131,4 @@ def new(live: int) -> Callable[[Bench], None]:
 def _once(case: Case) -> Case:
     """The case with packets that come once only."""
     name = case.name.removesuffix(", to the Service")
-    return Case(NEW, name, case.load, case.stream, case.path, case.plugin, NEW_PACKETS, repeats=False)
+    return replace(case, group=NEW, name=name, packets=NEW_PACKETS, repeats=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,10 +45,13 @@ class Bench:
         finally:
             control.close()
 
-    def measure(self, vpp: Vpp, cases: Sequence[Case]) -> None:
-        """Rounds of the cases on 2 MiB pages; a case that does not take its path is noted as not measured."""
+    def measure(self, vpp: Vpp, cases: Sequence[Case], control: Control | None = None) -> None:
+        """Rounds of the cases on 2 MiB pages; a case that does not take its path is noted as not measured.
+
+        `control` reads the counters of the cases that have them as proof.
+        """
         vpp.collapse_pages()
-        meter = Meter(vpp, self.rounds, self.say)
+        meter = Meter(vpp, self.rounds, self.say, control.counters if control else Counter)
         sound = []
         for case in cases:
             try:

@@ -62,7 +62,7 @@ def program(vpp: Vpp, control: Control, to: Pair, services: int) -> Timed:
     vpp.cli(f"ip route add 100.112.0.0/12 via {to.next_hop} {to.outside}")
     vpp.cli(f"ip route add 16.0.0.0/8 via {to.peer} {to.inside}")
     for name in (to.inside, to.outside):
-        vpp.cli(f"klb interface {name}")
+        vpp.cli(f"set khost interface {name}")
     return control.program(records(services))
 
 

@@ -9,7 +9,7 @@ from bench.vpp import others, packets, pages, table
 from bench.vpp.engine import BenchError, Installation, Setup, find, startup_conf, worker_threads
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_gtpu import combinations
-from bench.vpp.measure import Case, faults, on_the_way, row
+from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
 from bench.vpp.records import Left, Machine, Rate, Results, Spread, spread
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
@@ -243,6 +243,11 @@ def test_switches_as_the_engine_takes_them() -> None:
     assert ALL.record().value == 1 | 2 | 4 | 8 | 16 | 32 | 4 << 8
     assert Switches(bypass="feature", loop=2).record().value == 8 | 2 << 8
     assert Switches().record().value == 1 << 8
+
+
+def test_counters_prove_what_was_done() -> None:
+    assert unproven(("a", "b"), {"a": 5}, {"a": 105, "b": 100}, 100) == []
+    assert unproven(("a", "b"), {"a": 5}, {"a": 105, "b": 0}, 100) == ["b counted 0 of 100"]
 
 
 def test_packets_are_what_scapy_would_write() -> None:
