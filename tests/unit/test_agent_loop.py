@@ -19,6 +19,7 @@ from tests.unit.agent_records import Tables, add, record_sets
 from vpp_operator.agent.loop import Loop, LoopTimes
 from vpp_operator.agent.sources import Update
 from vpp_operator.api.problem import Owner, Problem
+from vpp_operator.dataplane.protocol import DataplaneIncompatibleError, EngineInfo
 from vpp_operator.dataplane.records import (
     ConfigKey,
     ConfigRecord,
@@ -245,6 +246,22 @@ async def test_a_lost_engine_is_found_and_programmed_anew() -> None:
     clock.now += 10
     await loop.turn()
     assert loop.connected() and dataplane.tables == one_service(2)
+
+
+async def test_an_engine_of_another_release_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataplane = MemoryDataplane()
+    loop, clock = make(dataplane, ListSource())
+
+    async def other_release() -> EngineInfo:
+        raise DataplaneIncompatibleError("khost: another version; bring both to the same release")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dataplane, "connect", other_release)
+        await loop.turn()
+    assert not loop.connected() and loop.incompatible and "same release" in loop.error
+    clock.now += 10
+    await loop.turn()
+    assert loop.connected() and not loop.incompatible and not loop.error
 
 
 async def test_an_engine_lost_in_the_middle_of_a_batch() -> None:

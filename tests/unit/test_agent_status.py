@@ -72,6 +72,11 @@ def test_all_is_well() -> None:
     [
         ({"selected": False}, "False", Reason.SWITCHED_OFF),
         ({"info": None, "engine_error": "no engine answers at X"}, "False", Reason.ENGINE_UNREACHABLE),
+        (
+            {"info": None, "engine_error": "khost: other release", "engine_incompatible": True},
+            "False",
+            Reason.ENGINE_INCOMPATIBLE,
+        ),
         ({"waiting_for": "Services"}, "False", Reason.SYNCING),
         ({"programming": True, "pending": 4}, "False", Reason.PROGRAMMING),
         ({"steering_error": "no nft"}, "False", Reason.NODE_NETWORK_FAILED),

@@ -345,6 +345,7 @@ class Agent:
             programming=loop.programming,
             pending=loop.pending(),
             engine_error=loop.error,
+            engine_incompatible=loop.incompatible,
             info=info,
             stats=loop.stats,
             steering_error=self.steering.error if self.steering is not None else "",

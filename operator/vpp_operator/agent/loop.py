@@ -24,6 +24,7 @@ from vpp_operator.agent.sources import Source
 from vpp_operator.dataplane.protocol import (
     Dataplane,
     DataplaneError,
+    DataplaneIncompatibleError,
     DataplaneUnavailableError,
     EngineInfo,
     EngineStats,
@@ -161,6 +162,8 @@ class Loop:
         """The engine's last counters; kept while it cannot be reached."""
         self.error = ""
         """Why the engine cannot be reached; empty: it can."""
+        self.incompatible = False
+        """The engine is there, and of another release than this agent."""
         self.paused = False
         self.settled = asyncio.Event()
         """Set once everything was listed and applied completely since the process started."""
@@ -291,7 +294,7 @@ class Loop:
             # The engine refused a whole request: nothing to go on with on this connection.
             _log.error("dataplane refused a request", error=str(error))
             await self._dataplane.close()
-            self._disconnected(str(error))
+            self._disconnected(str(error), isinstance(error, DataplaneIncompatibleError))
 
     async def _take(self) -> None:
         """Bring the desired records up to date with the sources that are ready."""
@@ -354,6 +357,7 @@ class Loop:
         self._backoff.reset()
         self._audit_at = self._clock() + self._times.audit
         self.info, self.error, self.programming = info, "", True
+        self.incompatible = False
         _log.info(
             "dataplane connected",
             engine=info.engine,
@@ -373,10 +377,11 @@ class Loop:
             await asyncio.sleep(0)
         return audit.entries
 
-    def _disconnected(self, error: str) -> None:
+    def _disconnected(self, error: str, incompatible: bool = False) -> None:
         if self.info is not None or self.error != error:
             _log.warning("dataplane unreachable", error=error)
         self.info, self.error, self._audit = None, error, None
+        self.incompatible = incompatible
         self._reconnect_at = self._clock() + self._backoff.pause()
         self._on_change()
 

@@ -74,6 +74,8 @@ class Knowledge:
     """What was found on the engine has not been brought to the desired state yet."""
     pending: int = 0
     engine_error: str = ""
+    engine_incompatible: bool = False
+    """The engine is there, and of another release than the agent."""
     info: EngineInfo | None = None
     stats: EngineStats | None = None
     measured: Measured = field(default_factory=Measured)
@@ -229,6 +231,10 @@ def _capacity(k: Knowledge) -> Mapping[str, int]:
 _Verdict = tuple[ConditionStatus, str, str]
 
 
+def _no_engine(k: Knowledge) -> Reason:
+    return Reason.ENGINE_INCOMPATIBLE if k.engine_incompatible else Reason.ENGINE_UNREACHABLE
+
+
 def _not_yet(k: Knowledge) -> _Verdict | None:
     """Return why nothing can be said to be programmed; None: it can."""
     if not k.selected:
@@ -238,7 +244,7 @@ def _not_yet(k: Knowledge) -> _Verdict | None:
             "the node is not selected (chart value nodeSelector): it has its own network back",
         )
     if k.info is None:
-        return _FALSE, Reason.ENGINE_UNREACHABLE, k.engine_error or "connecting to the engine"
+        return _FALSE, _no_engine(k), k.engine_error or "connecting to the engine"
     if k.waiting_for:
         return _FALSE, Reason.SYNCING, f"waiting for {k.waiting_for} from the API server"
     if k.paused and k.programming:
@@ -284,7 +290,7 @@ def _why_not_vpp(k: Knowledge) -> str:
 
 def _programmed(k: Knowledge) -> _Verdict:
     if k.info is None and k.selected:
-        return _UNKNOWN, Reason.ENGINE_UNREACHABLE, k.engine_error or "connecting to the engine"
+        return _UNKNOWN, _no_engine(k), k.engine_error or "connecting to the engine"
     verdict = _not_yet(k)
     if verdict is not None:
         return verdict

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     CONFLICT = "Conflict"
     CAPACITY_EXCEEDED = "CapacityExceeded"
     ENGINE_FALLBACK = "EngineFallback"
+    ENGINE_INCOMPATIBLE = "EngineIncompatible"
     ENGINE_UNREACHABLE = "EngineUnreachable"
     HOST_SETTING_DIFFERS = "HostSettingDiffers"
     INVALID = "Invalid"
