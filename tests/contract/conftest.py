@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from tests.contract.engine_gtpu import hop
 from tests.contract.engine_lab import Namespace, Wire, add_host_link, namespaces
 from tests.contract.engine_process import SMALL, Engine
-from tests.contract.engines import ENGINES, engine_named
+from tests.contract.engines import ENGINES, Onward, engine_named
 
 from vpp_operator.dataplane.messages import MessageDataplane
 
@@ -50,3 +51,9 @@ def wire(engine: Engine) -> Iterator[Wire]:
     end = Wire(engine.namespace)
     yield end
     end.close()
+
+
+@pytest.fixture
+def onward(engine: Engine) -> Onward:
+    """VPP routes a packet, and is a hop; the embedded engine gives it back to the node's kernel, which is."""
+    return hop if engine.KIND == "vpp" else bytes

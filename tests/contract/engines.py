@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.contract.engine_lab import Namespace
@@ -12,6 +12,9 @@ from tests.contract.engine_vpp import NO_VPP, vpp_engine, vpp_prefix
 
 ENGINES = ("embedded-1", "embedded-2", "vpp-1")
 """Engine and number of workers."""
+
+Onward = Callable[[bytes], bytes]
+"""What becomes of a packet that an engine passes on without a Service or tunnel of its own."""
 
 
 @contextlib.contextmanager

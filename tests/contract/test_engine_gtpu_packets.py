@@ -53,7 +53,7 @@ from tests.contract.engine_packets import (
 )
 from tests.contract.engine_process import Engine
 from tests.contract.engine_services import SNAT_PORTS, V4, V6, Addresses, Service, difference
-from tests.contract.engines import ENGINES, engine_named
+from tests.contract.engines import ENGINES, Onward, engine_named
 
 from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.records import GtpuEndpointFlag, GtpuPsc, GtpuTunnelFlag, Protocol, Record
@@ -86,12 +86,12 @@ def down(i: Inner, payload: bytes = b"payload", **more: int) -> bytes:
 
 @OUTER
 async def test_decapsulation_gives_the_inner_packet(
-    dataplane: MessageDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
 ) -> None:
     await programme(dataplane, gtpu(o))
     for inner in (up(I4), up(I6)):
         there = wire.exchange(gtp(o, inner))
-        assert there.packet == inner
+        assert there.packet == onward(inner)
         assert (there.destination, there.source) == (HOST_MAC, ENGINE_MAC)
     [counters] = await dataplane.gtpu_counters()
     assert (counters.rx_packets, counters.rx_bytes, counters.drops) == (2, len(up(I4) + up(I6)), 0)
@@ -127,7 +127,7 @@ async def test_outer_checksums_of_any_content(dataplane: MessageDataplane, wire:
 
 @OUTER
 async def test_teids_within_and_beyond_the_declared_range(
-    dataplane: MessageDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
 ) -> None:
     teids = (1, LOCAL_TEID, MANY - 1, MANY, 0xFFFFFFFF)
     records: list[Record] = [*pools(), endpoint(o), peer(o)]
@@ -136,11 +136,13 @@ async def test_teids_within_and_beyond_the_declared_range(
     await programme(dataplane, records)
     for number, teid in enumerate(teids):
         inner = packet(Protocol.UDP, (f"10.60.1.{number}", 4000), (I4.host, 53))
-        assert wire.exchange(gtp(o, inner, teid=teid)).packet == inner
+        assert wire.exchange(gtp(o, inner, teid=teid)).packet == onward(inner)
 
 
 @OUTER
-async def test_header_options_are_walked(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
+async def test_header_options_are_walked(
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
+) -> None:
     await programme(dataplane, gtpu(o))
     inner = up(I4)
     variants = [
@@ -154,7 +156,7 @@ async def test_header_options_are_walked(dataplane: MessageDataplane, wire: Wire
         gtp(o, bytes([1, 0x10, 0x20, 0x85, 1, 0x10, 9, 0]) + inner, E=1, next_ex=0x40),
     ]
     for variant in variants:
-        assert wire.exchange(variant).packet == inner
+        assert wire.exchange(variant).packet == onward(inner)
     counters = (await dataplane.stats()).counters
     assert (counters["gtpuPscUplink"], counters["gtpuPscDownlink"]) == (2, 1)
 
@@ -230,7 +232,7 @@ async def test_error_indications_are_limited(dataplane: MessageDataplane, wire: 
 
 @OUTER
 async def test_end_marker_is_noted_and_goes_nowhere(
-    dataplane: MessageDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
 ) -> None:
     await programme(dataplane, gtpu(o))
     wire.send(gtp(o, b"", kind=END_MARKER))
@@ -239,13 +241,13 @@ async def test_end_marker_is_noted_and_goes_nowhere(
     [counters] = await dataplane.gtpu_counters()
     assert counters.end_marker_seen and not counters.error_indication_seen
     assert (await dataplane.stats()).counters["gtpuEndMarkers"] == 1
-    assert wire.exchange(gtp(o, up(I4))).packet == up(I4), "the tunnel goes on"
+    assert wire.exchange(gtp(o, up(I4))).packet == onward(up(I4)), "the tunnel goes on"
 
 
 @OUTER
 @INNER
 async def test_inner_source_must_be_the_users(
-    dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner
+    dataplane: MessageDataplane, wire: Wire, o: Outer, i: Inner, onward: Onward
 ) -> None:
     await programme(dataplane, gtpu(o))
     spoofed = packet(Protocol.UDP, (i.stranger, 4000), (i.host, 53))
@@ -256,12 +258,12 @@ async def test_inner_source_must_be_the_users(
     assert (counters.rx_packets, counters.drops) == (0, 1)
     lenient = tunnel(o, flags=GtpuTunnelFlag.NONE)
     assert await dataplane.apply(difference([tunnel(o)], [lenient])) == []
-    assert wire.exchange(gtp(o, spoofed)).packet == spoofed
+    assert wire.exchange(gtp(o, spoofed)).packet == onward(spoofed)
 
 
 @OUTER
 async def test_malformed_messages_are_dropped_by_reason(
-    dataplane: MessageDataplane, wire: Wire, o: Outer
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
 ) -> None:
     await programme(dataplane, gtpu(o))
     inner = up(I4)
@@ -291,7 +293,7 @@ async def test_malformed_messages_are_dropped_by_reason(
         wire.expect_nothing(0.2)
         after = await dataplane.stats()
         assert after.drops[reason] - before.drops[reason] == len(packets), (reason, after.drops)
-    assert wire.exchange(bytes(good)).packet == inner
+    assert wire.exchange(bytes(good)).packet == onward(inner)
 
 
 async def test_wrong_outer_checksum_is_dropped(dataplane: MessageDataplane, wire: Wire) -> None:
@@ -457,13 +459,15 @@ async def test_outer_fragments_are_put_together(dataplane: MessageDataplane, wir
 
 
 @OUTER
-async def test_fragments_of_others_pass(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
+async def test_fragments_of_others_pass(
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
+) -> None:
     """Fragments to the local address that are no GTP-U are none of ours."""
     await programme(dataplane, gtpu(o))
     datagram = bytes(network(o.peer, o.local) / UDP(sport=9, dport=53) / Raw(bytes(2000)))
     for raw in split(datagram, 1000):
         frame = wire.exchange(renumbered(raw))
-        assert frame.packet == renumbered(raw)
+        assert frame.packet == onward(renumbered(raw))
 
 
 _identification = [100]
@@ -555,7 +559,9 @@ async def test_icmp_error_for_a_user_goes_into_the_tunnel(
 
 
 @OUTER
-async def test_other_traffic_is_left_alone(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
+async def test_other_traffic_is_left_alone(
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
+) -> None:
     await programme(dataplane, gtpu(o))
     elsewhere = "192.0.2.51" if o is O4 else "2001:db8::51"
     message = GTP_U_Header(teid=LOCAL_TEID) / Raw(up(I4))
@@ -564,7 +570,7 @@ async def test_other_traffic_is_left_alone(dataplane: MessageDataplane, wire: Wi
         packet(Protocol.TCP, (o.peer, 1), (o.local, PORT)),
         bytes(network(o.peer, elsewhere) / UDP(sport=1, dport=PORT) / message),
     ):
-        assert wire.exchange(raw).packet == raw
+        assert wire.exchange(raw).packet == onward(raw)
     assert (await dataplane.stats()).counters["gtpuDecapsulated"] == 0
 
 
