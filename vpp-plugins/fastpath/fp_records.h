@@ -14,6 +14,7 @@
 #define FP_L4_SCTP 132
 
 #define FP_GTPU_SWITCHES_ALL	 0x1f
+#define FP_GTPU_SWITCHES_KNOWN	 (FP_GTPU_SWITCHES_ALL | FP_GTPU_BYPASS_FIB)
 #define FP_GTPU_SWITCHES_DEFAULT (FP_GTPU_SWITCHES_ALL | 4 << FP_GTPU_LOOP_SHIFT)
 
 /* Policies that the kernels serve; a service that asks for others is refused (-EOPNOTSUPP). */
@@ -84,7 +85,7 @@ fp_config_valid (const fp_wire_config_t *c)
     case FP_CONFIG_GTPU_SWITCHES:
       {
 	u64 loop = c->value >> FP_GTPU_LOOP_SHIFT;
-	return c->index == 0 && (c->value & 0xff) <= FP_GTPU_SWITCHES_ALL && (loop == 1 || loop == 2 || loop == 4) &&
+	return c->index == 0 && !(c->value & 0xff & ~(u64) FP_GTPU_SWITCHES_KNOWN) && (loop == 1 || loop == 2 || loop == 4) &&
 		   fp_all_zero (c->address, 16) ?
 		 0 :
 		 -EINVAL;

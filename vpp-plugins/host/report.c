@@ -31,6 +31,18 @@ graph_switch (const host_t *host, uint32_t bit)
   return host->functions->graph_switch ? host->functions->graph_switch (host, bit) : "notApplicable";
 }
 
+/* On or off as the other switches; its form, where it is on, beside it. */
+static void
+bypass_switch (const host_t *host, host_json_t *j)
+{
+  const char *state = graph_switch (host, FP_GTPU_BYPASS);
+  const bool has_form = !strcmp (state, "feature") || !strcmp (state, "fib");
+
+  host_json_str (j, "gtpuBypass", has_form ? "on" : state);
+  if (has_form)
+    host_json_str (j, "gtpuBypassForm", state);
+}
+
 static void
 gtpu_switches (const host_t *host, host_json_t *j)
 {
@@ -42,7 +54,7 @@ gtpu_switches (const host_t *host, host_json_t *j)
   host_json_str (j, "prefetch", set & FP_GTPU_PREFETCH ? "on" : "off");
   host_json_str (j, "loop", loop == 4 ? "quad" : loop == 2 ? "dual" : "single");
   host_json_str (j, "skipInnerIpInput", graph_switch (host, FP_GTPU_SKIP_INNER_IP_INPUT));
-  host_json_str (j, "gtpuBypass", graph_switch (host, FP_GTPU_BYPASS));
+  bypass_switch (host, j);
   host_json_str (j, "skipOuterLookup", graph_switch (host, FP_GTPU_SKIP_OUTER_LOOKUP));
   host_json_end_object (j);
 }

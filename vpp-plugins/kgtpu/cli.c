@@ -168,37 +168,6 @@ show_switches (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *cmd
   return 0;
 }
 
-/* ---- bypass by interface ---- */
-
-static clib_error_t *
-set_interface (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *cmd)
-{
-  unformat_input_t _line, *line = &_line;
-  vnet_main_t *vnm = vnet_get_main ();
-  clib_error_t *error = 0;
-  u32 sw_if_index = ~0;
-  int enable = 1;
-
-  if (!unformat_user (input, unformat_line_input, line))
-    return clib_error_return (0, "expected: <interface> [disable]");
-  while (unformat_check_input (line) != UNFORMAT_END_OF_INPUT)
-    if (unformat (line, "disable"))
-      enable = 0;
-    else if (!unformat (line, "%U", unformat_vnet_sw_interface, vnm, &sw_if_index))
-      {
-	error = clib_error_return (0, "unknown input `%U', expected: <interface> [disable]", format_unformat_error, line);
-	break;
-      }
-  unformat_free (line);
-  if (!error && sw_if_index == ~0)
-    error = clib_error_return (0, "no interface given, expected: <interface> [disable]");
-  if (!error && !khost)
-    error = clib_error_return (0, "plugin khost is not loaded");
-  if (!error)
-    kgtpu_interface_enable (sw_if_index, enable);
-  return error;
-}
-
 VLIB_CLI_COMMAND (show_kgtpu_endpoints_command, static) = {
   .path = "show kgtpu endpoints",
   .short_help = "show kgtpu endpoints [max <lines>]",
@@ -221,10 +190,4 @@ VLIB_CLI_COMMAND (show_kgtpu_switches_command, static) = {
   .path = "show kgtpu switches",
   .short_help = "show kgtpu switches",
   .function = show_switches,
-};
-
-VLIB_CLI_COMMAND (set_kgtpu_interface_command, static) = {
-  .path = "set kgtpu interface",
-  .short_help = "set kgtpu interface <interface> [disable]",
-  .function = set_interface,
 };

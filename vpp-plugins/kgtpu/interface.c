@@ -143,36 +143,43 @@ kgtpu_features_apply (void)
   vlib_main_t *vm = vlib_get_main ();
   const int on = km->switches & FP_GTPU_BYPASS && !(km->switches & FP_GTPU_BYPASS_FIB) &&
 		 km->n_endpoints[0] + km->n_endpoints[1] > 0;
-  uword *wanted = on ? clib_bitmap_dup (km->enabled) : 0, *changed = clib_bitmap_dup_xor (wanted, km->featured);
-  uword i;
+  int stopped = 0;
 
-  if (!clib_bitmap_is_zero (changed))
+  for (u32 i = 0; i < vec_len (km->interfaces); i++)
     {
-      vlib_worker_thread_barrier_sync (vm);
-      clib_bitmap_foreach (i, changed)
-	feature_set ((u32) i, clib_bitmap_get (wanted, i));
-      vlib_worker_thread_barrier_release (vm);
+      const u8 wanted = on && km->interfaces[i] & KGTPU_INTERFACE_ENABLED ? KGTPU_INTERFACE_FEATURED : 0;
+
+      if (wanted == (km->interfaces[i] & KGTPU_INTERFACE_FEATURED))
+	continue;
+      if (!stopped++)
+	vlib_worker_thread_barrier_sync (vm);
+      feature_set (i, wanted != 0);
+      km->interfaces[i] ^= KGTPU_INTERFACE_FEATURED;
     }
-  clib_bitmap_free (changed);
-  clib_bitmap_free (km->featured);
-  km->featured = wanted;
+  if (stopped)
+    vlib_worker_thread_barrier_release (vm);
 }
 
-/* GTP-U may come in by this interface, or may no longer. */
-__clib_export void
-kgtpu_interface_enable (u32 sw_if_index, int enable)
+static void
+interface_wanted (u32 sw_if_index, int is_ethernet, int enable)
 {
-  kgtpu_main.enabled = clib_bitmap_set (kgtpu_main.enabled, sw_if_index, enable != 0);
+  kgtpu_main_t *km = &kgtpu_main;
+
+  if (is_ethernet)
+    return;
+  vec_validate (km->interfaces, sw_if_index);
+  km->interfaces[sw_if_index] &= ~KGTPU_INTERFACE_ENABLED;
+  if (enable)
+    km->interfaces[sw_if_index] |= KGTPU_INTERFACE_ENABLED;
   kgtpu_features_apply ();
 }
 
+/* What was on an interface goes with it. */
 static clib_error_t *
 interface_changed (vnet_main_t *vnm, u32 sw_if_index, u32 is_add)
 {
-  if (is_add || !clib_bitmap_get (kgtpu_main.enabled, sw_if_index))
-    return 0;
-  kgtpu_main.enabled = clib_bitmap_set (kgtpu_main.enabled, sw_if_index, 0);
-  kgtpu_main.featured = clib_bitmap_set (kgtpu_main.featured, sw_if_index, 0); /* they went with it */
+  if (!is_add && sw_if_index < vec_len (kgtpu_main.interfaces))
+    kgtpu_main.interfaces[sw_if_index] = 0;
   return 0;
 }
 
@@ -184,4 +191,5 @@ kgtpu_interface_init (void)
   kgtpu_main.arc[0] = vnet_get_feature_arc_index ("ip4-unicast");
   kgtpu_main.arc[1] = vnet_get_feature_arc_index ("ip6-unicast");
   vnet_feature_register (feature_changed, 0);
+  khost->on_interface (interface_wanted);
 }

@@ -25,13 +25,10 @@ set_switches (u64 switches)
   kgtpu_features_apply ();
 }
 
-/* The first record opens what has the size of the region's tables. */
 static void
-attach (kgtpu_main_t *km)
+on_attached (void)
 {
-  if (km->attached)
-    return;
-  km->attached = 1;
+  kgtpu_main.attached = 1;
   kgtpu_path_open (khost->region);
   kgtpu_arcs_refresh ();
 }
@@ -39,12 +36,11 @@ attach (kgtpu_main_t *km)
 static void
 on_record (u32 table, const fp_wire_t *record, int is_delete)
 {
-  attach (&kgtpu_main);
   switch (table)
     {
     case FP_TABLE_CONFIG:
       if (record->config.key == FP_CONFIG_GTPU_SWITCHES)
-	set_switches (is_delete ? KGTPU_DEFAULT_SWITCHES : record->config.value);
+	set_switches (is_delete ? FP_GTPU_SWITCHES_DEFAULT : record->config.value);
       break;
     case FP_TABLE_PREFIX:
       kgtpu_pool_change (&record->prefix, is_delete);
@@ -69,9 +65,10 @@ kgtpu_in_effect (void)
   const kgtpu_main_t *km = &kgtpu_main;
   const kgtpu_endpoint_t *e;
   u32 on = km->switches & (FP_GTPU_SKIP_INNER_IP_INPUT | FP_GTPU_SKIP_OUTER_LOOKUP);
-  const int feature = !clib_bitmap_is_zero (km->featured);
-  int interposed = 0;
+  int feature = 0, interposed = 0;
 
+  for (u32 i = 0; i < vec_len (km->interfaces); i++)
+    feature |= km->interfaces[i] & KGTPU_INTERFACE_FEATURED;
   pool_foreach (e, km->endpoints)
     interposed |= e->interposed;
   if (km->switches & FP_GTPU_BYPASS && (feature || interposed || pool_elts (km->endpoints) == 0))
@@ -90,11 +87,12 @@ kgtpu_init (vlib_main_t *vm)
   if (!khost)
     return 0;
   km->vrf_by_table = hash_create (0, sizeof (uword));
-  km->switches = KGTPU_DEFAULT_SWITCHES;
+  km->switches = FP_GTPU_SWITCHES_DEFAULT;
   kgtpu_interface_init ();
   kgtpu_local_init (vm);
   kgtpu_path_init ();
   kgtpu_udp_init (vm);
+  khost->on_attached (on_attached);
   khost->on_record (TABLES, on_record);
   khost->on_switches (kgtpu_in_effect);
   return 0;

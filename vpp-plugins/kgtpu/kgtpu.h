@@ -11,7 +11,6 @@
 #include <vnet/fib/fib_types.h>
 
 #define KGTPU_REWRITE_ROOM 32	 /* left before an outer header for the adjacency's rewrite */
-#define KGTPU_DEFAULT_SWITCHES 0x41fu /* of a region without the setting */
 
 /* Next nodes of all nodes here: they are siblings, so that arcs which the FIB adds hold for each of them. */
 #define KGTPU_FOREACH_NEXT(_)                                                                                          \
@@ -80,6 +79,12 @@ typedef struct
   u8 interposed;
 } kgtpu_endpoint_t;
 
+enum kgtpu_interface
+{
+  KGTPU_INTERFACE_ENABLED = 1,  /* GTP-U may come in by it */
+  KGTPU_INTERFACE_FEATURED = 2, /* it has the bypass features now */
+};
+
 typedef struct
 {
   /* Read on the packet path. */
@@ -97,24 +102,22 @@ typedef struct
   /* Main thread. */
   kgtpu_peer_t *peers;
   kgtpu_endpoint_t *endpoints; /* pool */
-  uword *enabled; /* bitmap of interfaces that GTP-U may come in by */
-  uword *featured; /* of these, those that have the features now */
+  u8 *interfaces; /* by sw_if_index: enum kgtpu_interface */
   u32 n_endpoints[2];
   u32 chain_node[2]; /* registered at the port before us; ~0: none */
   u64 switches;
   dpo_type_t pool_dpo, local_dpo;
   fib_source_t pool_source, local_source;
   fib_node_type_t node_type;
-  u32 attached;
+  u8 attached;
 } kgtpu_main_t;
 
 extern kgtpu_main_t kgtpu_main;
 extern vlib_node_registration_t kgtpu4_input_node, kgtpu6_input_node, kgtpu4_encap_node;
 
-/* interface.c: vrf_of makes what is missing. kgtpu_interface_enable is exported. */
+/* interface.c: vrf_of makes what is missing. */
 void kgtpu_interface_init (void);
 u32 kgtpu_vrf_of (u32 table);
-void kgtpu_interface_enable (u32 sw_if_index, int enable);
 void kgtpu_features_apply (void);
 void kgtpu_arcs_refresh (void);
 

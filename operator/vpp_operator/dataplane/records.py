@@ -150,6 +150,8 @@ class GtpuSwitch(IntFlag):
     SKIP_INNER_IP_INPUT = 4
     BYPASS = 8
     SKIP_OUTER_LOOKUP = 16
+    BYPASS_FIB = 32
+    """With BYPASS: by the local address's FIB entry, not by a feature of the interfaces."""
 
 
 def gtpu_switches(switches: GtpuSwitch, loop: int) -> int:
