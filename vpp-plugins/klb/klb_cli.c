@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a person sees of the Services. Every list is bounded. */
+/* What a person sees of the Services. Every list is bounded, and no command stops the workers. */
 #include <klb/klb.h>
 
 #include <fastpath/fp_control.h>
@@ -163,6 +163,7 @@ VLIB_CLI_COMMAND (show_klb_services_command, static) = {
   .path = "show klb services",
   .short_help = "show klb services [id <Service>] [max <lines>]",
   .function = show_services,
+  .is_mp_safe = 1,
 };
 
 /* ---- sessions ---- */
@@ -243,6 +244,7 @@ VLIB_CLI_COMMAND (show_klb_sessions_command, static) = {
   .path = "show klb sessions",
   .short_help = "show klb sessions [max <lines>]",
   .function = show_sessions,
+  .is_mp_safe = 1,
 };
 
 /* ---- the whole ---- */
@@ -287,12 +289,14 @@ show_klb (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *command)
   for (u32 i = 1; i < FP_DROPS; i++)
     if (counter_sum (khost->region, i, 1))
       vlib_cli_output (vm, "  %16llu %s (%s)", counter_sum (khost->region, i, 1), fp_drop_name (i), fp_drop_text (i));
+  vlib_cli_output (vm, "Worker barriers since the start, whoever asked for them: %u", vlib_worker_threads[0].barrier_sync_count);
   vlib_cli_output (vm, "Filter:\n%U%U", format_klb_filter, format_klb_vips, show.max);
   return 0;
 }
 
 VLIB_CLI_COMMAND (show_klb_command, static) = {
-  .path = "show klb",
-  .short_help = "show klb [max <lines>]",
+  .path = "show klb summary",
+  .short_help = "show klb summary [max <lines>]",
   .function = show_klb,
+  .is_mp_safe = 1,
 };
