@@ -34,8 +34,8 @@ def router(*, workers: int = 0, options: tuple[str, ...] = (), **capacity: int) 
             g.add_link(name, OWN[name], via)
         for name in NEIGHBOURS:
             for prefix in ROUTES[name]:
-                via = NEIGHBOURS[name][":" in prefix]
-                g.cli(f"ip route add {prefix} via {via} {name}")
+                router_of = NEIGHBOURS[name][":" in prefix]
+                g.cli(f"ip route add {prefix} via {router_of} {name}")
             g.cli(f"set khost interface {name}")
         yield g
 
