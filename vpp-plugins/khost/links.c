@@ -26,6 +26,7 @@ typedef struct
   u32 number;	       /* among those that are no Ethernet links */
   int kernel_index;    /* of the link that the host-interface was made for; 0: there is none */
   u32 sw_if_index;
+  u32 mtu; /* of the kernel's link, set on the host-interface too */
   int is_up;
   f64 retry_at;
 } link_t;
@@ -133,6 +134,7 @@ close_link (vlib_main_t *vm, link_t *link)
   links_log (NOTICE, "%s is gone", link->name);
   link->kernel_index = 0;
   link->sw_if_index = ~0;
+  link->mtu = 0;
   link->is_up = 0;
 }
 
@@ -151,20 +153,21 @@ open_link (vlib_main_t *vm, link_t *link, int kernel_index)
   if (link->sw_if_index == ~0)
     return 0;
   link->kernel_index = kernel_index;
+  /* Before any packet can pass: one that passed without would reset its connection. */
+  if (links_main.call)
+    links_main.call (link->sw_if_index, link->is_ethernet, 1);
   if (!settle (vm, "set interface state host-%s up", link->name) || (!link->is_ethernet && !join_network (vm, link)))
     {
       close_link (vm, link);
       return 0;
     }
-  if (links_main.call)
-    links_main.call (link->sw_if_index, link->is_ethernet, 1);
   links_log (NOTICE, "%s is served", link->name);
   return 1;
 }
 
-/* Returns the kernel's index of a link, 0 if there is none, and whether packets pass on it. */
+/* Returns the kernel's index of a link, 0 if there is none, its MTU, and whether packets pass on it. */
 static int
-kernel_link (const link_t *link, int *is_up)
+kernel_link (const link_t *link, u32 *mtu, int *is_up)
 {
   struct ifreq request = {};
   int index;
@@ -174,6 +177,9 @@ kernel_link (const link_t *link, int *is_up)
   if (ioctl (links_main.fd, SIOCGIFINDEX, &request) < 0)
     return 0;
   index = request.ifr_ifindex;
+  if (ioctl (links_main.fd, SIOCGIFMTU, &request) < 0)
+    return 0;
+  *mtu = request.ifr_mtu;
   if (ioctl (links_main.fd, SIOCGIFFLAGS, &request) < 0)
     return 0;
   *is_up = (request.ifr_flags & IFF_UP) && (request.ifr_flags & IFF_RUNNING);
@@ -183,13 +189,16 @@ kernel_link (const link_t *link, int *is_up)
 static void
 look (vlib_main_t *vm, link_t *link)
 {
-  int is_up, index = kernel_link (link, &is_up);
+  u32 mtu = 0;
+  int is_up, index = kernel_link (link, &mtu, &is_up);
 
   if (link->kernel_index && link->kernel_index != index)
     close_link (vm, link);
   /* af_packet would set a link up that is down. */
   if (!link->kernel_index && index && is_up && vlib_time_now (vm) >= link->retry_at && !open_link (vm, link, index))
     link->retry_at = vlib_time_now (vm) + RETRY_SECONDS;
+  if (link->kernel_index && link->mtu != mtu && settle (vm, "set interface mtu packet %u host-%s", mtu, link->name))
+    link->mtu = mtu;
   link->is_up = link->kernel_index && is_up;
 }
 
