@@ -57,6 +57,7 @@ show_khost (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *comman
 		   report->attached ? "" : " because ", report->reason, report->sessions);
   vlib_cli_output (vm, "%u threads, %llu messages of the control plane, %llu of them refused", kc->host.workers, kc->calls,
 		   kc->calls_refused);
+  vlib_cli_output (vm, "%llu worker barriers since the start, whoever asked for them", vlib_worker_threads->barrier_sync_count);
   vec_foreach (interface, kc->interfaces)
     vlib_cli_output (vm, "interface %U%s", format_vnet_sw_if_index_name, vnet_get_main (), interface->sw_if_index,
 		     interface->is_ethernet ? ", frames of Ethernet tunnels" : "");
