@@ -26,7 +26,7 @@ MESSAGES = messages()
 
 def test_all_messages_are_read() -> None:
     """The pattern above finds every entry."""
-    assert len(MESSAGES) == GOLDEN.read_text().count("\nGOLDEN (") == 11
+    assert len(MESSAGES) == GOLDEN.read_text().count("\nGOLDEN (") == 12
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_all_messages_are_read() -> None:
         ("pdu_psc_downlink", {"E": 1, "S": 0, "gtp_type": 255, "next_ex": 0x85}),
         ("pdu_chain", {"E": 1, "S": 1, "gtp_type": 255, "next_ex": 0x40}),
         ("error_indication", {"S": 1, "E": 0, "gtp_type": 26, "teid": 0}),
+        ("error_indication_port", {"S": 1, "E": 1, "gtp_type": 26, "teid": 0, "next_ex": 0x40}),
         ("end_marker", {"S": 0, "E": 0, "gtp_type": 254, "teid": 0x1001}),
         ("end_marker_psc", {"S": 0, "E": 1, "gtp_type": 254, "teid": 0x2001, "next_ex": 0x85}),
         ("notification", {"S": 1, "E": 0, "gtp_type": 31, "teid": 0}),
@@ -89,3 +90,9 @@ def test_information_elements() -> None:
     assert [ie.ietype for ie in error.IE_list] == [16, 133]
     assert error.IE_list[0].TEIDI == 0x2001
     assert error.IE_list[1].ipv4_address == "192.0.2.50"
+    port = gtp.GTP_UDPPort_ExtensionHeader(MESSAGES["error_indication_port"][12:])
+    assert (port.length, port.udp_port, port.next_ex) == (1, 0x1234, 0)
+    error = gtp.GTPErrorIndication(MESSAGES["error_indication_port"][16:])
+    assert [ie.ietype for ie in error.IE_list] == [16, 133]
+    assert error.IE_list[0].TEIDI == 0x3333
+    assert error.IE_list[1].ipv4_address == "192.0.2.1"

@@ -47,6 +47,7 @@
   _ (GTPU_PSC_DL, gtpuPscDownlink, "packets taken out with a PDU Session Container of a downlink")                             \
   _ (GTPU_PSC_UL, gtpuPscUplink, "packets taken out with a PDU Session Container of an uplink")                                \
   _ (GTPU_UNEXPECTED_PEER, gtpuUnexpectedPeer, "packets taken out that came from another address than the tunnel's peer")      \
+  _ (GTPU_ECN_MARKED, gtpuCongestionMarked, "packets taken out whose inner header got the outer one's congestion mark (RFC 6040)")   \
   _ (GTPU_CACHE_HITS, gtpuCacheHits, "packets whose tunnel was the last one's, not looked up (lookupCache)")                   \
   _ (GTPU_LOOP_SINGLE, gtpuLoopSingle, "packets handled one at a time (loop)")                                                 \
   _ (GTPU_LOOP_DUAL, gtpuLoopDual, "packets handled two at a time (loop)")                                                     \
@@ -96,6 +97,7 @@
   _ (GTPU_TEID, gtpuUnknownTeid, "no tunnel of that TEID")                                                                     \
   _ (GTPU_PAYLOAD, gtpuBadPayload, "inner packet empty, cut short or malformed")                                               \
   _ (GTPU_SOURCE, gtpuInnerSource, "inner source is no address of the tunnel's user equipment")                                \
+  _ (GTPU_CONGESTION, gtpuCongestion, "congestion mark outside, inner packet that cannot carry it (RFC 6040)")                    \
   _ (GTPU_NESTED, gtpuNested, "GTP-U inside a tunnel, addressed to this node's own GTP-U address")                             \
   _ (GTPU_FRAGMENT, gtpuBadFragment, "outer fragment that overlaps, or of a datagram too large or already given up")           \
   _ (GTPU_REASSEMBLY_FULL, gtpuReassemblyFull, "too many outer datagrams being reassembled")                                   \

@@ -11,21 +11,35 @@
 
 /* ---- sums ---- */
 
-/* Sum of n bytes as fp_csum_bytes, folded to 32 bits at most; eight bytes at a time, in two chains. */
+/* Sum of n bytes as fp_csum_bytes, folded to 36 bits at most; 32 bytes at a time, in two chains. */
 FP_INLINE fp_sum_t
 fp_gtpu_sum (const u8 *p, u32 n)
 {
-  u64 a = 0, b = 0, carry = 0, rest = 0;
-  for (; n >= 16; p += 16, n -= 16)
+  u64 a = 0, b = 0, carry = 0, rest = 0, x, y;
+  for (; n >= 32; p += 32, n -= 32)
     {
-      u64 x = fp_load64 (p), y = fp_load64 (p + 8);
+      x = fp_load64 (p), y = fp_load64 (p + 8);
+      a += x;
+      carry += a < x;
+      b += y;
+      carry += b < y;
+      x = fp_load64 (p + 16), y = fp_load64 (p + 24);
       a += x;
       carry += a < x;
       b += y;
       carry += b < y;
     }
-  if (n)
-    rest = fp_csum_bytes (p, n, 0);
+  if (n & 16)
+    {
+      x = fp_load64 (p), y = fp_load64 (p + 8);
+      a += x;
+      carry += a < x;
+      b += y;
+      carry += b < y;
+      p += 16;
+    }
+  if (n & 15)
+    rest = fp_csum_bytes (p, n & 15, 0);
   return (a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32) + carry + rest;
 }
 
@@ -34,6 +48,14 @@ FP_ALWAYS_INLINE fp_sum_t
 fp_gtpu_sum20 (const u8 *h)
 {
   return (fp_sum_t) fp_load32 (h) + fp_load32 (h + 4) + fp_load32 (h + 8) + fp_load32 (h + 12) + fp_load32 (h + 16);
+}
+
+/* Folded sum of a few 16-bit words: their plain sum has to fit 32 bits. */
+FP_ALWAYS_INLINE u16
+fp_gtpu_fold (u32 s)
+{
+  s += s << 16 | s >> 16;
+  return (u16) (s >> 16);
 }
 
 /* ---- headers ---- */
@@ -81,6 +103,13 @@ fp_gtpu_udp (u8 *u, u16 sport, u16 dport, u32 length)
   fp_store32 (u + 4, fp_net32 (length << 16));
 }
 
+/* PDU Session Container without more extension headers behind it, as it lies in memory. */
+FP_ALWAYS_INLINE u32
+fp_gtpu_container (u8 psc, u8 qfi)
+{
+  return fp_net32 (1u << 24 | (psc == FP_GTPU_PSC_UL ? 0x10u << 16 : 0) | (qfi & 63u) << 8);
+}
+
 /* G-PDU header, with a PDU Session Container or without. `teid` in network order, `payload`: bytes behind the header. */
 FP_ALWAYS_INLINE void
 fp_gtpu_pdu (u8 *g, u32 teid, u32 payload, u8 psc, u8 qfi)
@@ -91,7 +120,7 @@ fp_gtpu_pdu (u8 *g, u32 teid, u32 payload, u8 psc, u8 qfi)
   if (psc)
     {
       fp_store32 (g + 8, fp_net32 (FP_GTPU_EXT_PSC));
-      fp_store32 (g + 12, fp_net32 (1u << 24 | (psc == FP_GTPU_PSC_UL ? 0x10u << 16 : 0) | (qfi & 63u) << 8));
+      fp_store32 (g + 12, fp_gtpu_container (psc, qfi));
     }
 }
 
@@ -133,33 +162,42 @@ fp_gtpu_message_header (u8 *g, u8 type, u16 sequence, u32 rest)
 
 /* ---- the inner flow ---- */
 
+FP_ALWAYS_INLINE u32
+fp_gtpu_flow_mix (u64 addresses, u64 rest)
+{
+  u64 a = (addresses ^ rest * 0xff51afd7ed558ccdull) * 0x9e3779b97f4a7c15ull;
+  a ^= a >> 29;
+  return (u32) ((a * 0xbf58476d1ce4e5b9ull) >> 32);
+}
+
+FP_ALWAYS_INLINE u64
+fp_gtpu_flow_rest (const u8 *h, u32 bound, u32 l4, u8 proto)
+{
+  if (FP_LIKELY ((proto == FP_PROTO_TCP || proto == FP_PROTO_UDP) && l4 + 4 <= bound))
+    return proto | (u64) fp_load32 (h + l4) << 8;
+  return proto;
+}
+
 /* Hash of an inner IP packet's flow, the same for all its packets: addresses, protocol, and the ports where every packet of the flow
  * shows them (not fragments, no IPv6 extension headers). `bound`: readable bytes. */
 FP_ALWAYS_INLINE u32
+fp_gtpu_flow_hash4 (const u8 *h, u32 bound)
+{
+  u32 l4 = (fp_load16 (h + 6) & fp_net16 (0x3fff)) ? bound : (h[0] & 15) * 4u;
+  return fp_gtpu_flow_mix (fp_load64 (h + 12), fp_gtpu_flow_rest (h, bound, l4, h[9]));
+}
+
+FP_ALWAYS_INLINE u32
+fp_gtpu_flow_hash6 (const u8 *h, u32 bound)
+{
+  u64 a = (fp_load64 (h + 8) ^ fp_load64 (h + 24) * 3) * 0x9e3779b97f4a7c15ull ^ fp_load64 (h + 16) ^ fp_load64 (h + 32) * 5;
+  return fp_gtpu_flow_mix (a, fp_gtpu_flow_rest (h, bound, FP_IP6_HEADER, h[6]));
+}
+
+FP_ALWAYS_INLINE u32
 fp_gtpu_flow_hash (const u8 *h, u32 bound)
 {
-  u64 a, b;
-  u32 l4, proto;
-
-  if (h[0] >> 4 == 4)
-    {
-      a = fp_load64 (h + 12);
-      proto = h[9];
-      b = proto;
-      l4 = (h[6] & 0x3f) | h[7] ? bound : (h[0] & 15) * 4u;
-    }
-  else
-    {
-      a = (fp_load64 (h + 8) ^ fp_load64 (h + 24) * 3) * 0x9e3779b97f4a7c15ull ^ fp_load64 (h + 16) ^ fp_load64 (h + 32) * 5;
-      proto = h[6];
-      b = proto;
-      l4 = FP_IP6_HEADER;
-    }
-  if (FP_LIKELY (l4 + 4 <= bound && (proto == FP_PROTO_TCP || proto == FP_PROTO_UDP)))
-    b |= (u64) fp_load32 (h + l4) << 8;
-  a = (a ^ b * 0xff51afd7ed558ccdull) * 0x9e3779b97f4a7c15ull;
-  a ^= a >> 29;
-  return (u32) ((a * 0xbf58476d1ce4e5b9ull) >> 32);
+  return h[0] >> 4 == 4 ? fp_gtpu_flow_hash4 (h, bound) : fp_gtpu_flow_hash6 (h, bound);
 }
 
 /* The same of an Ethernet frame: of its IP packet, else of its addresses. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decapsulation. The quick way takes G-PDUs in whole, unfragmented packets without IP options whose tunnel is known; whatever is unusual
- * goes the slow way, which looks at the packet anew and says exactly what is wrong, answers, takes in, or decapsulates all the same.
+/* Decapsulation. Usual packets go through the stages of fp_gtpu_rx.h, a batch at a time and several batches at once, each a stage further than the
+ * next, so that cache misses overlap with work on other packets. Whatever is unusual goes the general way, in the order of the
+ * vector, which looks at the packet anew and says exactly what is wrong, answers, takes in, or decapsulates all the same.
  *
  * Every packet counts as GTPU_RX and as one of GTPU_DECAPSULATED, GTPU_NOT_OURS, GTPU_SIGNALLED, GTPU_FRAGMENTS, GTPU_FRAGMENTS_HELD,
  * GTPU_ECHO_ANSWERED, GTPU_SEGMENTED or a drop reason (an answer sent in its place counts the reason and what was sent). */
@@ -8,30 +9,12 @@
 #define FP_GTPU_DECAP_H
 
 #include "fp_gtpu_reassembly.h"
+#include "fp_gtpu_rx.h"
 #include "fp_gtpu_signal.h"
 
-#define FP_GTPU_BATCH 32 /* packets in flight between stages */
+#define FP_GTPU_BATCH 32 /* packets that go through a stage together */
+#define FP_GTPU_RING  128 /* packets between the first stage and the last: four batches, a power of two */
 #define FP_GTPU_AHEAD 4	 /* headers fetched ahead while parsing */
-
-enum fp_gtpu_rx_state
-{
-  FP_GTPU_RX_SLOW = 0,
-  FP_GTPU_RX_FIND = 1, /* its tunnel has to be looked up */
-  FP_GTPU_RX_SAME = 2, /* its tunnel is that of the packet before */
-};
-
-typedef struct
-{
-  const fp_gtpu_endpoint_t *endpoint;
-  u64 hash;
-  u32 teid;
-  u32 payload; /* offset of the inner packet from l3 */
-  u32 length;  /* its bytes */
-  u32 slot;
-  u8 state; /* enum fp_gtpu_rx_state */
-  u8 six;   /* outer */
-  u8 psc;
-} fp_gtpu_rx_t;
 
 /* Counted once for a vector. */
 typedef struct
@@ -78,42 +61,57 @@ fp_gtpu_inner_ip (const fp_region_t *r, const u8 *inner, u32 length, u32 bound, 
   return check && !fp_tunnel_owns (r, slot, t, 1, inner + 8) ? FP_DROP_GTPU_SOURCE : FP_DROP_NONE;
 }
 
-/* Let *p describe the inner packet of `total` bytes at offset `at`. Outer offloads are done with; a partial checksum of the inner packet
- * stays one. */
-FP_ALWAYS_INLINE void
-fp_gtpu_strip (fp_packet_t *p, u32 at, u32 total)
+enum fp_gtpu_ecn /* RFC 3168 5 */
 {
-  u32 bound = p->contiguous - at;
-  p->l3 += at;
-  p->headroom += at;
-  p->room -= at;
-  p->contiguous = bound < total ? bound : total;
-  p->length = total;
-  if (FP_UNLIKELY (p->csum == FP_CSUM_PARTIAL && p->csum_start >= at))
-    p->csum_start = (u16) (p->csum_start - at);
+  FP_GTPU_ECN_NOT_ECT = 0,
+  FP_GTPU_ECN_ECT1 = 1,
+  FP_GTPU_ECN_ECT0 = 2,
+  FP_GTPU_ECN_CE = 3,
+};
+
+/* What the ECN field of an outer header means for the inner packet (RFC 6040, figure 4). Its header can be read. */
+FP_INLINE enum fp_drop
+fp_gtpu_ecn_out (fp_worker_t *w, u8 *h, u32 outer)
+{
+  int six = h[0] >> 4 == 6;
+  u32 inner = six ? h[1] >> 4 & 3 : h[1] & 3;
+  u16 old = fp_load16 (h);
+
+  if (inner == FP_GTPU_ECN_NOT_ECT)
+    return outer == FP_GTPU_ECN_CE ? FP_DROP_GTPU_CONGESTION : FP_DROP_NONE;
+  if (outer == FP_GTPU_ECN_CE ? inner == FP_GTPU_ECN_CE : outer != FP_GTPU_ECN_ECT1 || inner != FP_GTPU_ECN_ECT0)
+    return FP_DROP_NONE;
+  if (six)
+    h[1] = (u8) ((h[1] & ~0x30) | outer << 4);
   else
-    p->csum = FP_CSUM_NONE;
-  p->gso_type = FP_GSO_NONE;
-  p->gso_size = 0;
-  p->flags &= (u8) ~FP_PACKET_IP_VALID;
-  p->ingress = FP_CLASS_NONE;
+    {
+      h[1] = (u8) ((h[1] & ~3) | outer);
+      fp_store16 (h + 10, fp_csum_update (fp_load16 (h + 10), fp_csum_replace16 (old, fp_load16 (h))));
+    }
+  fp_count (w, FP_C_GTPU_ECN_MARKED, outer == FP_GTPU_ECN_CE);
+  return FP_DROP_NONE;
 }
 
-FP_ALWAYS_INLINE void
+/* Any packet of a known tunnel. Not inlined: it must not cost the stages registers. */
+__attribute__ ((noinline, unused)) static void
 fp_gtpu_deliver (fp_worker_t *w, fp_packet_t *p, const fp_gtpu_rx_t *x, u32 slot, fp_verdict_t *v, fp_gtpu_rx_tally_t *tally)
 {
   const fp_region_t *r = w->region;
   const fp_tunnel_t *t = fp_tunnel_at (r, slot);
   u64 shape = atomic_load_explicit (&t->shape, memory_order_relaxed);
   fp_tunnel_counters_t *c = fp_tunnel_counters (w, slot);
+  u32 total = x->length, ecn = x->six ? p->l3[1] >> 4 & 3 : p->l3[1] & 3;
+  u8 *inner = p->l3 + x->payload, way = FP_WAY_GTPU;
   enum fp_drop reason = FP_DROP_NONE;
-  u32 total = x->length;
-  u8 way = FP_WAY_GTPU;
 
   if (FP_UNLIKELY (!fp_tunnel_remote_is (r, t, x->six, p->l3 + (x->six ? 8 : 12))))
     fp_count (w, FP_C_GTPU_UNEXPECTED_PEER, 1);
   if (FP_LIKELY (fp_tunnel_payload (shape) == FP_GTPU_PAYLOAD_IP))
-    reason = fp_gtpu_inner_ip (r, p->l3 + x->payload, x->length, p->contiguous - x->payload, slot, t, shape, &total);
+    {
+      reason = fp_gtpu_inner_ip (r, inner, x->length, p->contiguous - x->payload, slot, t, shape, &total);
+      if (FP_LIKELY (!reason) && ecn)
+	reason = fp_gtpu_ecn_out (w, inner, ecn);
+    }
   else if (x->length < 14)
     reason = FP_DROP_GTPU_PAYLOAD;
   else if (p->contiguous - x->payload < 14)
@@ -139,11 +137,11 @@ fp_gtpu_deliver (fp_worker_t *w, fp_packet_t *p, const fp_gtpu_rx_t *x, u32 slot
   *v = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, way };
 }
 
-/* ---- the slow way ---- */
+/* ---- the general way ---- */
 
-/* UDP checksum of a whole datagram of `length` bytes at offset `udp`; 1: right. */
+/* As fp_gtpu_checksum_right, behind any IP header. */
 FP_INLINE int
-fp_gtpu_checksum_right (const u8 *h, int six, u32 udp, u32 length)
+fp_gtpu_checksum_right_at (const u8 *h, int six, u32 udp, u32 length)
 {
   fp_sum_t sum = fp_gtpu_sum (h + udp, length) + fp_csum_pseudo (h + (six ? 8 : 12), six ? 32 : 8, FP_PROTO_UDP, length);
   return fp_csum_fold (sum) == 0xffff;
@@ -317,7 +315,7 @@ fp_gtpu_rx_slow (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_rx_tal
     reason = x.six ? FP_DROP_GTPU_CHECKSUM : FP_DROP_NONE;
   else if (p->csum == FP_CSUM_NONE)
     reason = p->contiguous < o.l4 + length				    ? FP_DROP_TRUNCATED
-	     : fp_gtpu_checksum_right (p->l3, x.six, o.l4, length) ? FP_DROP_NONE
+	     : fp_gtpu_checksum_right_at (p->l3, x.six, o.l4, length) ? FP_DROP_NONE
 								    : FP_DROP_GTPU_CHECKSUM;
   x.gtp = o.l4 + FP_UDP_HEADER;
   x.size = o.length;
@@ -335,169 +333,49 @@ fp_gtpu_rx_slow (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_rx_tal
 
 /* ---- stages ---- */
 
-/* 1: the packet is a G-PDU, x is filled but for the tunnel. 0: whatever it is, the slow way finds out. */
-FP_ALWAYS_INLINE int
-fp_gtpu_rx_parse (const fp_packet_t *p, fp_gtpu_rx_t *x)
+typedef struct
 {
-  const u8 *h = p->l3, *u;
-  u32 udp, total, length;
-  fp_gtpu_message_t m;
-  u16 csum;
+  fp_gtpu_rx_t x[FP_GTPU_RING];
+  u8 again[FP_GTPU_BATCH]; /* of the batch that was looked up last: whose first bucket had nothing */
+  u32 agains;
+} fp_gtpu_rx_stages_t;
 
-  if (FP_UNLIKELY (p->contiguous < FP_IP4_HEADER + FP_UDP_HEADER + FP_GTPU_HEADER || p->gso_type != FP_GSO_NONE))
-    return 0;
-  if (FP_LIKELY (h[0] == 0x45))
-    {
-      udp = FP_IP4_HEADER;
-      total = fp_net16 (fp_load16 (h + 2));
-      x->six = 0;
-      if (h[9] != FP_PROTO_UDP || (fp_load16 (h + 6) & fp_net16 (0x3fff)) != 0)
-	return 0;
-      if (!(p->flags & FP_PACKET_IP_VALID) && FP_UNLIKELY (fp_csum_fold (fp_gtpu_sum20 (h)) != 0xffff))
-	return 0;
-    }
-  else
-    {
-      udp = FP_IP6_HEADER;
-      x->six = 1;
-      if (h[0] >> 4 != 6 || p->contiguous < FP_IP6_HEADER + FP_UDP_HEADER + FP_GTPU_HEADER || h[6] != FP_PROTO_UDP)
-	return 0;
-      total = FP_IP6_HEADER + fp_net16 (fp_load16 (h + 4));
-    }
-  u = h + udp;
-  length = fp_net16 (fp_load16 (u + 4));
-  if (FP_UNLIKELY (total > p->length || udp + length > total || length < FP_UDP_HEADER + FP_GTPU_HEADER ||
-		   fp_load16 (u + 2) != fp_net16 (FP_GTPU_PORT)))
-    return 0;
-  csum = fp_load16 (u + 6);
-  if (csum ? p->csum == FP_CSUM_NONE : x->six)
-    if (!csum || p->contiguous < udp + length || !fp_gtpu_checksum_right (h, x->six, udp, length))
-      return 0;
-  if (FP_UNLIKELY (fp_gtpu_parse (u + FP_UDP_HEADER, p->contiguous - udp - FP_UDP_HEADER, length - FP_UDP_HEADER, &m) ||
-		   m.type != FP_GTPU_PDU))
-    return 0;
-  x->teid = m.teid;
-  x->payload = udp + FP_UDP_HEADER + m.payload;
-  x->length = m.length;
-  x->psc = m.psc;
-  return x->payload <= p->contiguous;
-}
+#define FP_GTPU_RX(s, i) (&(s)->x[(i) % FP_GTPU_RING])
 
-FP_ALWAYS_INLINE int
-fp_gtpu_rx_is_last (const fp_gtpu_rx_cache_t *last, const fp_packet_t *p, const fp_gtpu_rx_t *x)
-{
-  const u8 *a = p->l3 + (x->six ? 8 : 12);
-  if (!last->valid || last->teid != x->teid || last->vrf != p->vrf || last->family != (x->six ? 6 : 4))
-    return 0;
-  return x->six ? memcmp (last->addresses, a, 32) == 0 : fp_load64 (last->addresses) == fp_load64 (a);
-}
-
+/* loop (1, 2, 4; headers that are taken apart side by side), prefetch and cache are constants of each instance. */
 FP_ALWAYS_INLINE void
-fp_gtpu_rx_stage_parse (const fp_region_t *r, const fp_packet_t *p, fp_gtpu_rx_t *x, fp_gtpu_rx_cache_t *last, int prefetch, int cache)
+fp_gtpu_rx_stage_begin (const fp_region_t *r, const fp_gtpu_view_t *v, const fp_packet_t *p, fp_gtpu_rx_stages_t *s, u32 from, u32 to, u32 n,
+			fp_gtpu_rx_last_t *known, const u32 loop, const int prefetch, const int cache)
 {
-  x->state = FP_GTPU_RX_SLOW;
-  if (FP_UNLIKELY (!fp_gtpu_rx_parse (p, x)))
-    return;
-  if (cache && fp_gtpu_rx_is_last (last, p, x))
-    {
-      x->state = FP_GTPU_RX_SAME;
-      return;
-    }
-  x->endpoint = fp_gtpu_endpoint_find (r, p->vrf, x->six, p->l3 + (x->six ? 24 : 16));
-  if (FP_UNLIKELY (!x->endpoint))
-    return;
-  x->state = FP_GTPU_RX_FIND;
-  x->hash = fp_tunnel_hash (r, x->endpoint, x->teid);
-  if (prefetch)
-    fp_tunnel_prefetch_index (r, x->endpoint, x->teid, x->hash);
-  if (cache)
-    {
-      memcpy (last->addresses, p->l3 + (x->six ? 8 : 12), x->six ? 32 : 8);
-      last->teid = x->teid;
-      last->vrf = p->vrf;
-      last->family = x->six ? 6 : 4;
-      last->valid = 1;
-    }
-}
-
-FP_ALWAYS_INLINE void
-fp_gtpu_rx_stage_record (const fp_region_t *r, const fp_gtpu_rx_t *x)
-{
-  if (x->state == FP_GTPU_RX_FIND)
-    fp_tunnel_prefetch_record (r, x->endpoint, x->teid, x->hash);
-}
-
-/* `slot`: of the packet before. */
-FP_ALWAYS_INLINE void
-fp_gtpu_rx_stage_find (fp_worker_t *w, fp_gtpu_rx_t *x, u32 *slot, int prefetch, fp_gtpu_rx_tally_t *tally)
-{
-  if (x->state == FP_GTPU_RX_FIND)
-    {
-      *slot = fp_tunnel_lookup (w->region, x->endpoint, x->teid, x->hash);
-      if (prefetch && *slot != FP_NONE)
-	__builtin_prefetch (fp_tunnel_counters (w, *slot), 1, 3);
-    }
-  tally->cached += x->state == FP_GTPU_RX_SAME;
-  x->slot = *slot;
-}
-
-FP_ALWAYS_INLINE void
-fp_gtpu_rx_stage_deliver (fp_worker_t *w, fp_packet_t *p, const fp_gtpu_rx_t *x, fp_verdict_t *v, fp_gtpu_rx_tally_t *tally)
-{
-  if (FP_LIKELY (x->state != FP_GTPU_RX_SLOW && x->slot != FP_NONE))
-    fp_gtpu_deliver (w, p, x, x->slot, v, tally);
-  else
-    fp_gtpu_rx_slow (w, p, v, tally);
-}
-
-/* One batch; loop (1, 2, 4), prefetch and cache are constants of each instance. With prefetch, each stage runs over the batch, so that cache misses
- * overlap; without, a packet (or `loop` of them side by side) goes through all stages. */
-FP_ALWAYS_INLINE void
-fp_gtpu_rx_batch (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, u32 ahead, fp_gtpu_rx_cache_t *last, fp_gtpu_rx_tally_t *tally,
-		  const u32 loop, const int prefetch, const int cache)
-{
-  fp_gtpu_rx_t x[FP_GTPU_BATCH];
-  const fp_region_t *r = w->region;
-  u32 step = prefetch ? n : loop, grouped = loop > 1 ? n / loop * loop : 0;
-
-  for (u32 from = 0; from < n; from += step)
-    {
-      u32 to = n - from < step ? n : from + step, whole = prefetch ? grouped : to - from == loop ? to : from, i;
-      for (i = from; loop > 1 && i < whole; i += loop)
+  const fp_gtpu_view_t view = *v;
+  fp_gtpu_rx_last_t last = *known;
+  u32 i = from;
+  for (; loop > 1 && to - i >= loop; i += loop)
 #pragma GCC unroll 4
-	for (u32 k = 0; k < loop; k++)
-	  {
-	    if (prefetch && i + k + FP_GTPU_AHEAD < n + ahead)
-	      FP_PREFETCH (p[i + k + FP_GTPU_AHEAD].l3);
-	    fp_gtpu_rx_stage_parse (r, &p[i + k], &x[i + k], last, prefetch, cache);
-	  }
-      for (; i < to; i++)
-	{
-	  if (prefetch && i + FP_GTPU_AHEAD < n + ahead)
-	    FP_PREFETCH (p[i + FP_GTPU_AHEAD].l3);
-	  fp_gtpu_rx_stage_parse (r, &p[i], &x[i], last, prefetch, cache);
-	}
-      if (prefetch)
-	for (i = from; i < to; i++)
-	  fp_gtpu_rx_stage_record (r, &x[i]);
-      for (i = from; i < to; i++)
-	fp_gtpu_rx_stage_find (w, &x[i], &last->slot, prefetch, tally);
-      for (i = from; loop > 1 && i < whole; i += loop)
-#pragma GCC unroll 4
-	for (u32 k = 0; k < loop; k++)
-	  fp_gtpu_rx_stage_deliver (w, &p[i + k], &x[i + k], &v[i + k], tally);
-      for (; i < to; i++)
-	fp_gtpu_rx_stage_deliver (w, &p[i], &x[i], &v[i], tally);
+    for (u32 k = 0; k < loop; k++)
+      {
+	if (prefetch && i + k + FP_GTPU_AHEAD < n)
+	  FP_PREFETCH (p[i + k + FP_GTPU_AHEAD].l3);
+	fp_gtpu_rx_begin (r, &view, &p[i + k], FP_GTPU_RX (s, i + k), &last, prefetch, cache);
+      }
+  for (; i < to; i++)
+    {
+      if (prefetch && i + FP_GTPU_AHEAD < n)
+	FP_PREFETCH (p[i + FP_GTPU_AHEAD].l3);
+      fp_gtpu_rx_begin (r, &view, &p[i], FP_GTPU_RX (s, i), &last, prefetch, cache);
     }
-  tally->prefetched += prefetch ? n : 0;
-  tally->grouped += grouped;
+  *known = last;
 }
+
+typedef void fp_gtpu_rx_fn_t (const fp_region_t *r, const fp_gtpu_view_t *view, const fp_packet_t *p, fp_gtpu_rx_stages_t *s, u32 from, u32 to,
+			      u32 n, fp_gtpu_rx_last_t *last);
 
 #define FP_GTPU_RX_INSTANCE(loop, prefetch, cache)                                                                               \
   __attribute__ ((noinline, unused)) static void fp_gtpu_rx_##loop##prefetch##cache (                                            \
-    fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, u32 ahead, fp_gtpu_rx_cache_t *last, fp_gtpu_rx_tally_t *tally)      \
+    const fp_region_t *r, const fp_gtpu_view_t *view, const fp_packet_t *p, fp_gtpu_rx_stages_t *s, u32 from, u32 to, u32 n,     \
+    fp_gtpu_rx_last_t *last)                                                                                                     \
   {                                                                                                                              \
-    fp_gtpu_rx_batch (w, p, v, n, ahead, last, tally, loop, prefetch, cache);                                                    \
+    fp_gtpu_rx_stage_begin (r, view, p, s, from, to, n, last, loop, prefetch, cache);                                            \
   }
 
 FP_GTPU_RX_INSTANCE (1, 0, 0)
@@ -513,8 +391,96 @@ FP_GTPU_RX_INSTANCE (4, 0, 1)
 FP_GTPU_RX_INSTANCE (4, 1, 0)
 FP_GTPU_RX_INSTANCE (4, 1, 1)
 
-typedef void fp_gtpu_rx_fn_t (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, u32 ahead, fp_gtpu_rx_cache_t *last,
-			      fp_gtpu_rx_tally_t *tally);
+__attribute__ ((noinline, unused)) static void
+fp_gtpu_rx_stage_look (const fp_gtpu_view_t *v, fp_gtpu_rx_stages_t *s, u32 from, u32 to, int prefetch)
+{
+  const fp_gtpu_view_t view = *v;
+  u32 agains = 0;
+  for (u32 i = from; i < to; i++)
+    if (FP_GTPU_RX (s, i)->state == FP_GTPU_RX_FIND && FP_UNLIKELY (!fp_tunnel_look (&view, &FP_GTPU_RX (s, i)->seek, prefetch)))
+      s->again[agains++] = (u8) (i % FP_GTPU_RING);
+  s->agains = agains;
+}
+
+FP_INLINE void
+fp_gtpu_rx_stage_look_again (const fp_gtpu_view_t *view, fp_gtpu_rx_stages_t *s, int prefetch)
+{
+  for (u32 k = 0; k < s->agains; k++)
+    fp_tunnel_look_again (view, &s->x[s->again[k]].seek, prefetch);
+}
+
+/* `found`: slot of the packet before. */
+__attribute__ ((noinline, unused)) static void
+fp_gtpu_rx_stage_finish (fp_worker_t *w, const fp_gtpu_view_t *in, fp_packet_t *p, fp_verdict_t *v, const fp_gtpu_rx_stages_t *s, u32 from,
+			 u32 to, u32 *found, fp_gtpu_rx_tally_t *tally)
+{
+  const fp_gtpu_view_t view = *in;
+  u64 containers = 0; /* packets by enum fp_gtpu_psc, 16 bits each */
+  u32 cached = 0, slot = *found;
+  for (u32 i = from; i < to; i++)
+    {
+      const fp_gtpu_rx_t *x = FP_GTPU_RX (s, i);
+      if (x->state == FP_GTPU_RX_FIND)
+	slot = fp_tunnel_settle (&view, &x->seek);
+      cached += x->state == FP_GTPU_RX_SAME;
+      if (FP_LIKELY (x->state != FP_GTPU_RX_SLOW && slot != FP_NONE))
+	{
+	  if (FP_LIKELY (fp_gtpu_rx_finish (&view, &p[i], x, slot)))
+	    {
+	      v[i] = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, FP_WAY_GTPU };
+	      containers += 1ull << (x->psc * 16);
+	    }
+	  else
+	    fp_gtpu_deliver (w, &p[i], x, slot, &v[i], tally);
+	}
+      else
+	fp_gtpu_rx_slow (w, &p[i], &v[i], tally);
+    }
+  *found = slot;
+  tally->cached += cached;
+  tally->psc_dl += (u32) (containers >> 16 & 0xffff);
+  tally->psc_ul += (u32) (containers >> 32 & 0xffff);
+  tally->decapsulated += (u32) ((containers & 0xffff) + (containers >> 16 & 0xffff) + (containers >> 32 & 0xffff));
+}
+
+/* With prefetch, each stage runs over a batch while what the others need is on its way; without, a packet (or `loop` of them) goes through all
+ * stages. */
+FP_INLINE void
+fp_gtpu_rx_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, fp_gtpu_rx_last_t *last, fp_gtpu_rx_tally_t *tally,
+		   fp_gtpu_rx_fn_t *begin, u32 loop, int prefetch)
+{
+  const fp_region_t *r = w->region;
+  const u32 b = prefetch ? FP_GTPU_BATCH : loop;
+  fp_gtpu_rx_stages_t s;
+  fp_gtpu_view_t view;
+  u32 slot = last->key.slot;
+
+  fp_gtpu_view (&view, w);
+  if (prefetch)
+    for (u32 at = 0; at < n + 3 * b; at += b)
+      {
+	if (at >= 3 * b)
+	  fp_gtpu_rx_stage_finish (w, &view, p, v, &s, at - 3 * b, at - 2 * b < n ? at - 2 * b : n, &slot, tally);
+	if (at >= 2 * b && at - 2 * b < n)
+	  fp_gtpu_rx_stage_look_again (&view, &s, 1);
+	if (at >= b && at - b < n)
+	  fp_gtpu_rx_stage_look (&view, &s, at - b, at < n ? at : n, 1);
+	if (at < n)
+	  begin (r, &view, p, &s, at, at + b < n ? at + b : n, n, last);
+      }
+  else
+    for (u32 at = 0; at < n; at += b)
+      {
+	u32 to = at + b < n ? at + b : n;
+	begin (r, &view, p, &s, at, to, n, last);
+	fp_gtpu_rx_stage_look (&view, &s, at, to, 0);
+	fp_gtpu_rx_stage_look_again (&view, &s, 0);
+	fp_gtpu_rx_stage_finish (w, &view, p, v, &s, at, to, &slot, tally);
+      }
+  last->key.slot = slot;
+  tally->prefetched = prefetch ? n : 0;
+  tally->grouped = loop > 1 ? n / loop * loop : 0; /* batches are whole multiples */
+}
 
 /* Width that the loop switch asks for; anything unknown is the widest one below. */
 FP_ALWAYS_INLINE u32
@@ -545,25 +511,21 @@ fp_gtpu_decap_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
   };
   u64 switches = fp_config (w->region)->gtpu_switches;
   u32 loop = fp_gtpu_loop (switches), generation = fp_tunnel_generation (w->region);
-  fp_gtpu_rx_fn_t *run = instances[loop / 2][(switches & FP_GTPU_PREFETCH) != 0][(switches & FP_GTPU_LOOKUP_CACHE) != 0];
+  int prefetch = (switches & FP_GTPU_PREFETCH) != 0;
   fp_gtpu_rx_tally_t tally = { 0, 0, 0, 0, 0, 0 };
-  fp_gtpu_rx_cache_t last = { .valid = 0, .slot = FP_NONE };
+  fp_gtpu_rx_last_t last = { .key = { .valid = 0, .slot = FP_NONE }, .endpoint = NULL };
 
   if (w->gtpu)
     {
       fp_gtpu_datagrams_settle (w->gtpu);
       if (switches & FP_GTPU_LOOKUP_CACHE && w->gtpu->rx.valid && w->gtpu->rx.generation == generation)
-	last = w->gtpu->rx;
+	last.key = w->gtpu->rx;
     }
-  for (u32 from = 0; from < n; from += FP_GTPU_BATCH)
-    {
-      u32 count = n - from < FP_GTPU_BATCH ? n - from : FP_GTPU_BATCH;
-      run (w, p + from, v + from, count, n - from - count, &last, &tally);
-    }
+  fp_gtpu_rx_vector (w, p, v, n, &last, &tally, instances[loop / 2][prefetch][(switches & FP_GTPU_LOOKUP_CACHE) != 0], loop, prefetch);
   if (w->gtpu)
     {
-      last.generation = generation;
-      w->gtpu->rx = last;
+      last.key.generation = generation;
+      w->gtpu->rx = last.key;
     }
   fp_count (w, FP_C_GTPU_RX, n);
   fp_count (w, FP_C_GTPU_DECAPSULATED, tally.decapsulated);
@@ -573,31 +535,38 @@ fp_gtpu_decap_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
 }
 
 /* Whether a received packet is for decapsulation: UDP to the GTP-U port of one of our endpoints, or anything to such an address that has to
- * be looked at more closely (a fragment, extension headers). Call it if fp_gtpu_any. */
+ * be looked at more closely (a fragment, extension headers). Call it if fp_gtpu_any. Without a branch that depends on what other packets
+ * are: their protocols come at random. */
 FP_ALWAYS_INLINE int
 fp_gtpu_is_ours (const fp_worker_t *w, const fp_packet_t *p)
 {
   const u8 *h = p->l3;
-  u32 udp;
+  u32 udp, port, closer; /* 0 or 1 */
 
-  if (p->contiguous < FP_IP4_HEADER + FP_UDP_HEADER)
+  if (FP_UNLIKELY (p->contiguous < FP_IP4_HEADER + FP_UDP_HEADER))
     return 0;
+  if (FP_LIKELY (h[0] == 0x45))
+    {
+      udp = h[9] == FP_PROTO_UDP;
+      port = fp_load16 (h + FP_IP4_HEADER + 2) == fp_net16 (FP_GTPU_PORT);
+      closer = (fp_load16 (h + 6) & fp_net16 (0x3fff)) != 0;
+      return FP_UNLIKELY (udp & (port | closer)) && fp_gtpu_endpoint_find (w->region, p->vrf, 0, h + 16) != NULL;
+    }
   if (h[0] >> 4 == 4)
     {
-      udp = (h[0] & 15) * 4u;
-      if (h[9] != FP_PROTO_UDP || udp < FP_IP4_HEADER || p->contiguous < udp + FP_UDP_HEADER)
+      u32 at = (h[0] & 15) * 4u;
+      if (h[9] != FP_PROTO_UDP || at < FP_IP4_HEADER || p->contiguous < at + FP_UDP_HEADER)
 	return 0;
-      if (!(fp_load16 (h + 6) & fp_net16 (0x3fff)) && fp_load16 (h + udp + 2) != fp_net16 (FP_GTPU_PORT))
+      if (!(fp_load16 (h + 6) & fp_net16 (0x3fff)) && fp_load16 (h + at + 2) != fp_net16 (FP_GTPU_PORT))
 	return 0;
       return fp_gtpu_endpoint_find (w->region, p->vrf, 0, h + 16) != NULL;
     }
-  if (h[0] >> 4 != 6 || p->contiguous < FP_IP6_HEADER + FP_UDP_HEADER)
+  if (FP_UNLIKELY (h[0] >> 4 != 6 || p->contiguous < FP_IP6_HEADER + FP_UDP_HEADER))
     return 0;
-  if (h[6] == FP_PROTO_UDP ? fp_load16 (h + FP_IP6_HEADER + 2) != fp_net16 (FP_GTPU_PORT) :
-			     h[6] != FP_PROTO_FRAGMENT && h[6] != FP_PROTO_HOP_BY_HOP && h[6] != FP_PROTO_DESTINATION &&
-			       h[6] != FP_PROTO_ROUTING)
-    return 0;
-  return fp_gtpu_endpoint_find (w->region, p->vrf, 1, h + 24) != NULL;
+  udp = h[6] == FP_PROTO_UDP;
+  port = fp_load16 (h + FP_IP6_HEADER + 2) == fp_net16 (FP_GTPU_PORT);
+  closer = h[6] == FP_PROTO_FRAGMENT || h[6] == FP_PROTO_HOP_BY_HOP || h[6] == FP_PROTO_DESTINATION || h[6] == FP_PROTO_ROUTING;
+  return FP_UNLIKELY ((udp & port) | closer) && fp_gtpu_endpoint_find (w->region, p->vrf, 1, h + 24) != NULL;
 }
 
 #endif /* FP_GTPU_DECAP_H */

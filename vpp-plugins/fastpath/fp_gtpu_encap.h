@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Encapsulation: of IP packets by the address of the user equipment they go to, of Ethernet frames by their VLAN. As in decapsulation there is a
- * quick way, and a slow one for everything unusual.
+/* Encapsulation: of IP packets by the address of the user equipment they go to, of Ethernet frames by their VLAN. As in decapsulation
+ * usual packets go through stages (fp_gtpu_tx.h), and everything else the general way.
  *
  * Every packet counts as GTPU_TX and as one of GTPU_ENCAPSULATED, GTPU_TX_PASSED, GTPU_SEGMENTED or a drop reason (an ICMP error sent
  * in its place counts the reason and ICMP_SENT). */
@@ -9,131 +9,11 @@
 
 #include "fp_gtpu_decap.h"
 #include "fp_gtpu_segment.h"
+#include "fp_gtpu_tx.h"
 #include "fp_icmp.h"
 
-typedef struct
-{
-  fp_ue_key_t key;
-  const fp_gtpu_encap_t *e;
-  u32 total; /* bytes of the inner packet */
-  u8 state;  /* enum fp_gtpu_rx_state */
-} fp_gtpu_tx_t;
+/* ---- the general way ---- */
 
-typedef struct
-{
-  u32 encapsulated, derived, summed, cached, prefetched, grouped;
-} fp_gtpu_tx_tally_t;
-
-/* Largest outer packet: the smallest of what the link, the endpoint and the path to the peer take. */
-FP_ALWAYS_INLINE u32
-fp_gtpu_limit (const fp_packet_t *p, u64 shape)
-{
-  u32 limit = p->mtu && p->mtu < 65535 ? p->mtu : 65535, mtu = fp_encap_mtu (shape);
-  return mtu && mtu < limit ? mtu : limit;
-}
-
-/* The same, exactly: where the host knows the links of the peers, p->mtu is the smallest of them all. */
-FP_INLINE u32
-fp_gtpu_exact_limit (const fp_region_t *r, const fp_packet_t *p, const fp_gtpu_encap_t *e, u64 shape)
-{
-  u32 limit = fp_gtpu_limit (p, shape), link, mtu = fp_encap_mtu (shape);
-  if (!r->gtpu_link_mtu)
-    return limit;
-  link = atomic_load_explicit (&r->gtpu_link_mtu[e->peer], memory_order_relaxed);
-  if (!link)
-    return limit;
-  return mtu && mtu < link ? mtu : link;
-}
-
-/* ---- writing the outer headers ---- */
-
-/* Outer headers in front of *p, whose first `total` bytes go into the tunnel; `hash` of its flow; sum: over these bytes if the outer
- * family is IPv6. There is room. */
-FP_ALWAYS_INLINE void
-fp_gtpu_put_outer (const fp_region_t *r, fp_packet_t *p, const fp_gtpu_encap_t *e, u64 shape, u32 total, u32 hash, u8 tos, fp_sum_t sum)
-{
-  int six = e->family == 6;
-  u32 added = fp_gtpu_overhead (six, e->psc), header = six ? FP_IP6_HEADER : FP_IP4_HEADER, udp = total + added - header;
-  u32 span = fp_encap_port_span (shape);
-  u8 *h = p->l3 - added, *u = h + header, *g = u + FP_UDP_HEADER;
-  u16 sport = fp_net16 ((u16) (span ? fp_encap_port_low (shape) + (u32) ((u64) hash * span >> 32) : FP_GTPU_PORT));
-
-  fp_gtpu_pdu (g, e->remote_teid, total, e->psc, e->qfi);
-  fp_gtpu_udp (u, sport, fp_net16 (FP_GTPU_PORT), udp);
-  if (six)
-    {
-      u16 c;
-      fp_gtpu_ip6 (h, e->local, e->remote, tos, span ? hash : 0, udp);
-      sum += (fp_sum_t) e->header_sum + fp_load32 (u) + fp_load16 (u + 4) + fp_load32 (g) + fp_net32 (udp) + fp_net32 (FP_PROTO_UDP);
-      if (e->psc)
-	sum += (fp_sum_t) fp_load32 (g + 8) + fp_load32 (g + 12);
-      c = (u16) ~fp_csum_fold (sum);
-      fp_store16 (u + 6, c ? c : 0xffff);
-    }
-  else
-    fp_gtpu_ip4 (h, e->local, e->remote, tos, header + udp);
-  p->contiguous = (p->contiguous < total ? p->contiguous : total) + added;
-  p->length = total + added;
-  p->l3 = h;
-  p->headroom -= added;
-  p->room += added;
-  p->csum = FP_CSUM_NONE;
-  p->gso_type = FP_GSO_NONE;
-  p->gso_size = 0;
-  p->flags |= FP_PACKET_IP_VALID;
-  p->vrf = fp_gtpu_endpoint_at (r, e->endpoint)->vrf;
-  p->peer = e->peer;
-}
-
-/* An IP packet of `total` bytes that fits, whose checksums are complete. 0: the outer checksum needs bytes that are not contiguous. */
-FP_ALWAYS_INLINE int
-fp_gtpu_put_ip (fp_worker_t *w, fp_packet_t *p, const fp_gtpu_encap_t *e, u64 shape, u32 total, fp_verdict_t *v, fp_gtpu_tx_tally_t *tally)
-{
-  u8 *h = p->l3, dscp = fp_encap_dscp (shape), tos = (u8) (dscp << 2);
-  int four = h[0] >> 4 == 4;
-  fp_tunnel_counters_t *c = fp_tunnel_counters (w, e->tunnel);
-  u32 hash = fp_encap_port_span (shape) ? fp_gtpu_flow_hash (h, p->contiguous < total ? p->contiguous : total) : 0;
-  u8 ttl = !(p->flags & FP_PACKET_KEEP_TTL);
-  fp_sum_t sum = 0;
-
-  if (dscp == FP_GTPU_DSCP_INNER)
-    tos = (u8) ((four ? h[1] : (u8) (h[0] << 4 | h[1] >> 4)) & 0xfc);
-  if (e->family == 6)
-    {
-      if (FP_LIKELY (p->contiguous >= (four ? (h[0] & 15) * 4u : FP_IP6_HEADER) + FP_UDP_HEADER && fp_gtpu_inner_sum (h, total, &sum)))
-	{
-	  tally->derived++;
-	  if (!four && ttl)
-	    sum += fp_net16 (0xfffe); /* the hop limit will be one less */
-	}
-      else if (p->contiguous < total)
-	return 0;
-      else
-	{
-	  tally->summed++;
-	  sum = fp_gtpu_sum (h, total);
-	  if (ttl && !four)
-	    sum += fp_net16 (0xfffe);
-	  /* IPv4: TTL and header checksum change together */
-	}
-    }
-  if (four)
-    {
-      if (ttl)
-	fp_store16 (h + 10, fp_csum_update (fp_load16 (h + 10), fp_net16 (0xfeff)));
-      h[8] -= ttl;
-    }
-  else
-    h[7] -= ttl;
-  fp_gtpu_put_outer (w->region, p, e, shape, total, hash, tos, sum);
-  fp_counter_add (&c->tx_packets, 1);
-  fp_counter_add (&c->tx_bytes, total);
-  tally->encapsulated++;
-  *v = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, FP_WAY_GTPU };
-  return 1;
-}
-
-/* ---- the slow way ---- */
 
 FP_INLINE void
 fp_gtpu_refused (fp_worker_t *w, fp_packet_t *p, const fp_parsed_t *o, const fp_gtpu_encap_t *e, fp_verdict_t *v, enum fp_drop reason, u32 mtu)
@@ -218,155 +98,63 @@ fp_gtpu_tx_slow (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_tx_tal
     reason = FP_DROP_NO_ROOM;
   if (!reason && !fp_gtpu_complete_checksum (p, o.l4, o.length))
     reason = FP_DROP_MALFORMED;
-  if (!reason && !fp_gtpu_put_ip (w, p, e, shape, o.length, v, tally))
+  if (!reason && !fp_gtpu_put_ip (w->region, p, e, shape, o.length, tally))
     reason = FP_DROP_UNSUPPORTED;
-  if (reason) /* RFC 8200 5: no IPv6 link has less than 1280 */
+  if (!reason)
+    {
+      fp_tunnel_counters_t *c = fp_tunnel_counters (w, e->tunnel);
+      fp_counter_add (&c->tx_packets, 1);
+      fp_counter_add (&c->tx_bytes, o.length);
+      tally->encapsulated++;
+      *v = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, FP_WAY_GTPU };
+    }
+  else /* RFC 8200 5: no IPv6 link has less than 1280 */
     fp_gtpu_refused (w, p, &o, e, v, reason, six && most < 1280 ? 1280 : most);
 }
 
 /* ---- stages ---- */
 
-/* 1: an IP packet without offloads that may be forwarded. */
-FP_ALWAYS_INLINE int
-fp_gtpu_tx_parse (const fp_packet_t *p, fp_gtpu_tx_t *x)
+typedef struct
 {
-  const u8 *h = p->l3;
-  if (FP_UNLIKELY (p->contiguous < FP_IP4_HEADER || p->gso_type != FP_GSO_NONE || p->csum == FP_CSUM_PARTIAL))
-    return 0;
-  if (FP_LIKELY (h[0] == 0x45))
-    {
-      x->total = fp_net16 (fp_load16 (h + 2));
-      if (x->total < FP_IP4_HEADER || h[8] == 0)
-	return 0;
-      if (!(p->flags & FP_PACKET_IP_VALID) && FP_UNLIKELY (fp_csum_fold (fp_gtpu_sum20 (h)) != 0xffff))
-	return 0;
-    }
-  else
-    {
-      if (h[0] >> 4 != 6 || p->contiguous < FP_IP6_HEADER)
-	return 0;
-      x->total = FP_IP6_HEADER + fp_net16 (fp_load16 (h + 4));
-    }
-  if (FP_UNLIKELY (h[h[0] == 0x45 ? 8 : 7] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL)))
-    return 0;
-  return x->total <= p->length;
-}
+  fp_gtpu_tx_t x[FP_GTPU_RING];
+  u8 again[FP_GTPU_BATCH]; /* as in decapsulation */
+  u32 agains;
+} fp_gtpu_tx_stages_t;
 
+/* As fp_gtpu_rx_stage_begin. */
 FP_ALWAYS_INLINE void
-fp_gtpu_tx_stage_parse (const fp_region_t *r, const fp_packet_t *p, fp_gtpu_tx_t *x, fp_gtpu_tx_cache_t *last, int prefetch, int cache)
+fp_gtpu_tx_stage_begin (const fp_region_t *r, const fp_gtpu_view_t *v, const fp_packet_t *p, fp_gtpu_tx_stages_t *s, u32 from, u32 to, u32 n,
+			fp_gtpu_tx_last_t *known, const u32 loop, const int prefetch, const int cache)
 {
-  const u8 *h = p->l3;
-  int six;
-  x->state = FP_GTPU_RX_SLOW;
-  if (FP_UNLIKELY (!fp_gtpu_tx_parse (p, x)))
-    return;
-  six = h[0] != 0x45;
-  if (cache)
-    {
-      if (last->valid && last->vrf == p->vrf && last->family == (six ? 6 : 4) &&
-	  (six ? memcmp (last->destination, h + 24, 16) == 0 : fp_load32 (last->destination) == fp_load32 (h + 16)))
-	{
-	  x->state = FP_GTPU_RX_SAME;
-	  return;
-	}
-      memcpy (last->destination, h + (six ? 24 : 16), six ? 16 : 4);
-      last->vrf = p->vrf;
-      last->family = six ? 6 : 4;
-      last->valid = 1;
-    }
-  if (six)
-    fp_ue_hash (r, p->vrf, 1, h + 24, &x->key);
-  else
-    fp_ue_hash (r, p->vrf, 0, h + 16, &x->key);
-  x->state = FP_GTPU_RX_FIND;
-  if (prefetch)
-    fp_ue_prefetch_index (r, &x->key);
-}
-
-FP_ALWAYS_INLINE void
-fp_gtpu_tx_stage_find (fp_worker_t *w, fp_gtpu_tx_t *x, const void **found, fp_gtpu_tx_tally_t *tally)
-{
-  if (x->state == FP_GTPU_RX_FIND)
-    *found = fp_ue_lookup (w->region, &x->key);
-  tally->cached += x->state == FP_GTPU_RX_SAME;
-  x->e = *found;
-}
-
-FP_ALWAYS_INLINE void
-fp_gtpu_tx_stage_put (fp_worker_t *w, fp_packet_t *p, const fp_gtpu_tx_t *x, fp_verdict_t *v, fp_gtpu_tx_tally_t *tally)
-{
-  const fp_gtpu_encap_t *e = x->e;
-  if (FP_LIKELY (x->state != FP_GTPU_RX_SLOW && e))
-    {
-      u64 shape = atomic_load_explicit (&e->shape, memory_order_relaxed);
-      u32 added = fp_gtpu_overhead (e->family == 6, e->psc);
-      if (FP_LIKELY (x->total + added <= fp_gtpu_limit (p, shape) && p->headroom >= added) &&
-	  fp_gtpu_put_ip (w, p, e, shape, x->total, v, tally))
-	return;
-    }
-  fp_gtpu_tx_slow (w, p, v, tally);
-}
-
-/* As fp_gtpu_rx_batch. */
-FP_ALWAYS_INLINE void
-fp_gtpu_tx_batch (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, u32 ahead, fp_gtpu_tx_cache_t *last, fp_gtpu_tx_tally_t *tally,
-		  const u32 loop, const int prefetch, const int cache)
-{
-  fp_gtpu_tx_t x[FP_GTPU_BATCH];
-  const fp_region_t *r = w->region;
-  u32 step = prefetch ? n : loop, grouped = loop > 1 ? n / loop * loop : 0;
-
-  for (u32 from = 0; from < n; from += step)
-    {
-      u32 to = n - from < step ? n : from + step, whole = prefetch ? grouped : to - from == loop ? to : from, i;
-      for (i = from; loop > 1 && i < whole; i += loop)
+  const fp_gtpu_view_t view = *v;
+  fp_gtpu_tx_last_t last = *known;
+  u32 i = from;
+  for (; loop > 1 && to - i >= loop; i += loop)
 #pragma GCC unroll 4
-	for (u32 k = 0; k < loop; k++)
-	  {
-	    if (prefetch && i + k + FP_GTPU_AHEAD < n + ahead)
-	      __builtin_prefetch (p[i + k + FP_GTPU_AHEAD].l3, 1, 3);
-	    fp_gtpu_tx_stage_parse (r, &p[i + k], &x[i + k], last, prefetch, cache);
-	  }
-      for (; i < to; i++)
-	{
-	  if (prefetch && i + FP_GTPU_AHEAD < n + ahead)
-	    __builtin_prefetch (p[i + FP_GTPU_AHEAD].l3, 1, 3);
-	  fp_gtpu_tx_stage_parse (r, &p[i], &x[i], last, prefetch, cache);
-	}
-      if (prefetch)
-	{
-	  for (i = from; i < to; i++)
-	    if (x[i].state == FP_GTPU_RX_FIND)
-	      {
-		fp_ue_prefetch_record (r, &x[i].key);
-		__builtin_prefetch (p[i].l3 - FP_GTPU_MAX_ADDED, 1, 3); /* where the outer headers go */
-	      }
-	  for (i = from; i < to; i++)
-	    if (x[i].state == FP_GTPU_RX_FIND)
-	      fp_ue_prefetch_encap (r, &x[i].key);
-	}
-      for (i = from; i < to; i++)
-	{
-	  fp_gtpu_tx_stage_find (w, &x[i], &last->found, tally);
-	  if (prefetch && x[i].state == FP_GTPU_RX_FIND && x[i].e)
-	    __builtin_prefetch (fp_tunnel_counters (w, x[i].e->tunnel), 1, 3);
-	}
-      for (i = from; loop > 1 && i < whole; i += loop)
-#pragma GCC unroll 4
-	for (u32 k = 0; k < loop; k++)
-	  fp_gtpu_tx_stage_put (w, &p[i + k], &x[i + k], &v[i + k], tally);
-      for (; i < to; i++)
-	fp_gtpu_tx_stage_put (w, &p[i], &x[i], &v[i], tally);
+    for (u32 k = 0; k < loop; k++)
+      {
+	if (prefetch && i + k + FP_GTPU_AHEAD < n)
+	  __builtin_prefetch (p[i + k + FP_GTPU_AHEAD].l3, 1, 3);
+	fp_gtpu_tx_begin (r, &view, &p[i + k], FP_GTPU_RX (s, i + k), &last, prefetch, cache);
+      }
+  for (; i < to; i++)
+    {
+      if (prefetch && i + FP_GTPU_AHEAD < n)
+	__builtin_prefetch (p[i + FP_GTPU_AHEAD].l3, 1, 3);
+      fp_gtpu_tx_begin (r, &view, &p[i], FP_GTPU_RX (s, i), &last, prefetch, cache);
     }
-  tally->prefetched += prefetch ? n : 0;
-  tally->grouped += grouped;
+  *known = last;
 }
+
+typedef void fp_gtpu_tx_fn_t (const fp_region_t *r, const fp_gtpu_view_t *view, const fp_packet_t *p, fp_gtpu_tx_stages_t *s, u32 from, u32 to,
+			      u32 n, fp_gtpu_tx_last_t *last);
 
 #define FP_GTPU_TX_INSTANCE(loop, prefetch, cache)                                                                               \
   __attribute__ ((noinline, unused)) static void fp_gtpu_tx_##loop##prefetch##cache (                                            \
-    fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, u32 ahead, fp_gtpu_tx_cache_t *last, fp_gtpu_tx_tally_t *tally)      \
+    const fp_region_t *r, const fp_gtpu_view_t *view, const fp_packet_t *p, fp_gtpu_tx_stages_t *s, u32 from, u32 to, u32 n,     \
+    fp_gtpu_tx_last_t *last)                                                                                                     \
   {                                                                                                                              \
-    fp_gtpu_tx_batch (w, p, v, n, ahead, last, tally, loop, prefetch, cache);                                                    \
+    fp_gtpu_tx_stage_begin (r, view, p, s, from, to, n, last, loop, prefetch, cache);                                            \
   }
 
 FP_GTPU_TX_INSTANCE (1, 0, 0)
@@ -382,8 +170,134 @@ FP_GTPU_TX_INSTANCE (4, 0, 1)
 FP_GTPU_TX_INSTANCE (4, 1, 0)
 FP_GTPU_TX_INSTANCE (4, 1, 1)
 
-typedef void fp_gtpu_tx_fn_t (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, u32 ahead, fp_gtpu_tx_cache_t *last,
-			      fp_gtpu_tx_tally_t *tally);
+__attribute__ ((noinline, unused)) static void
+fp_gtpu_tx_stage_look (const fp_gtpu_view_t *v, const fp_packet_t *p, fp_gtpu_tx_stages_t *s, u32 from, u32 to, int prefetch)
+{
+  const fp_gtpu_view_t view = *v;
+  u32 agains = 0;
+  for (u32 i = from; i < to; i++)
+    {
+      fp_gtpu_tx_t *x = FP_GTPU_RX (s, i);
+      if (prefetch)
+	__builtin_prefetch (p[i].l3 - FP_GTPU_MAX_ADDED, 1, 3); /* where the outer headers go */
+      if (x->state == FP_GTPU_TX_FIND && FP_UNLIKELY (!fp_ue_look (&view, &x->key, 0, prefetch)))
+	s->again[agains++] = (u8) (i % FP_GTPU_RING);
+    }
+  s->agains = agains;
+}
+
+FP_INLINE void
+fp_gtpu_tx_stage_look_again (const fp_gtpu_view_t *view, fp_gtpu_tx_stages_t *s, int prefetch)
+{
+  for (u32 k = 0; k < s->agains; k++)
+    fp_ue_look (view, &s->x[s->again[k]].key, 1, prefetch);
+}
+
+/* `found`: record of the packet before. Returns how many packets go by the one before's. */
+__attribute__ ((noinline, unused)) static u32
+fp_gtpu_tx_stage_settle (const fp_region_t *r, const fp_gtpu_view_t *v, fp_gtpu_tx_stages_t *s, u32 from, u32 to, const void **found,
+			 int prefetch)
+{
+  const fp_gtpu_view_t view = *v;
+  const fp_gtpu_encap_t *e = *found;
+  u32 same = 0;
+  for (u32 i = from; i < to; i++)
+    {
+      fp_gtpu_tx_t *x = FP_GTPU_RX (s, i);
+      if (FP_LIKELY (x->state == FP_GTPU_TX_FIND))
+	{
+	  e = fp_ue_settle (&view, &x->key);
+	  if (FP_UNLIKELY (!e))
+	    e = fp_ue_lookup (r, &x->key);
+	  if (prefetch && FP_LIKELY (e != NULL))
+	    FP_PREFETCH (e);
+	  x->e = e;
+	}
+      else
+	{
+	  x->e = x->state == FP_GTPU_TX_SAME ? e : NULL;
+	  same += x->state == FP_GTPU_TX_SAME;
+	}
+    }
+  *found = e;
+  return same;
+}
+
+FP_INLINE void
+fp_gtpu_tx_stage_counters (const fp_gtpu_view_t *view, const fp_gtpu_tx_stages_t *s, u32 from, u32 to)
+{
+  fp_tunnel_counters_t *counters = view->counters;
+  for (u32 i = from; i < to; i++)
+    if (FP_GTPU_RX (s, i)->state == FP_GTPU_TX_FIND && FP_LIKELY (FP_GTPU_RX (s, i)->e != NULL))
+      __builtin_prefetch (&counters[FP_GTPU_RX (s, i)->e->tunnel], 1, 3);
+}
+
+__attribute__ ((noinline, unused)) static void
+fp_gtpu_tx_stage_finish (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, const fp_gtpu_tx_stages_t *s, u32 from, u32 to,
+			 fp_gtpu_tx_tally_t *tally)
+{
+  const fp_region_t *r = w->region;
+  fp_tunnel_counters_t *counters = r->gtpu->counters[w->worker];
+  const u8 *endpoints = r->controlled[FP_CONTROLLED_GTPU_ENDPOINT].records;
+  u32 encapsulated = 0;
+  for (u32 i = from; i < to; i++)
+    {
+      const fp_gtpu_tx_t *x = FP_GTPU_RX (s, i);
+      if (FP_LIKELY (x->e != NULL) && FP_LIKELY (fp_gtpu_tx_finish (r, endpoints, counters, &p[i], x->total, x->e, tally)))
+	{
+	  v[i] = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, FP_WAY_GTPU };
+	  encapsulated++;
+	}
+      else
+	fp_gtpu_tx_slow (w, &p[i], &v[i], tally);
+    }
+  tally->encapsulated += encapsulated;
+}
+
+/* As fp_gtpu_rx_vector. */
+FP_INLINE void
+fp_gtpu_tx_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n, fp_gtpu_tx_last_t *last, fp_gtpu_tx_tally_t *tally,
+		   fp_gtpu_tx_fn_t *begin, u32 loop, int prefetch)
+{
+  const fp_region_t *r = w->region;
+  const u32 b = prefetch ? FP_GTPU_BATCH : loop;
+  fp_gtpu_tx_stages_t s;
+  fp_gtpu_view_t view;
+  const void *found = last->key.found;
+
+  fp_gtpu_view (&view, w);
+  if (prefetch)
+    for (u32 at = 0; at < n + 3 * b; at += b)
+      {
+	u32 done = at - 3 * b, end = at - 2 * b < n ? at - 2 * b : n; /* of the batch that comes to its end */
+	if (at >= 3 * b)
+	  fp_gtpu_tx_stage_counters (&view, &s, done, end);
+	if (at >= 2 * b && at - 2 * b < n)
+	  {
+	    fp_gtpu_tx_stage_look_again (&view, &s, 1);
+	    tally->cached += fp_gtpu_tx_stage_settle (r, &view, &s, at - 2 * b, at - b < n ? at - b : n, &found, 1);
+	  }
+	if (at >= b && at - b < n)
+	  fp_gtpu_tx_stage_look (&view, p, &s, at - b, at < n ? at : n, 1);
+	if (at < n)
+	  begin (r, &view, p, &s, at, at + b < n ? at + b : n, n, last);
+	if (at >= 3 * b)
+	  fp_gtpu_tx_stage_finish (w, p, v, &s, done, end, tally);
+      }
+  else
+    for (u32 at = 0; at < n; at += b)
+      {
+	u32 to = at + b < n ? at + b : n;
+	begin (r, &view, p, &s, at, to, n, last);
+	fp_gtpu_tx_stage_look (&view, p, &s, at, to, 0);
+	fp_gtpu_tx_stage_look_again (&view, &s, 0);
+	tally->cached += fp_gtpu_tx_stage_settle (r, &view, &s, at, to, &found, 0);
+	fp_gtpu_tx_stage_finish (w, p, v, &s, at, to, tally);
+      }
+  last->key.found = found;
+  tally->prefetched = prefetch ? n : 0;
+  tally->grouped = loop > 1 ? n / loop * loop : 0;
+}
 
 FP_INLINE void
 fp_gtpu_tx_count (fp_worker_t *w, u32 n, const fp_gtpu_tx_tally_t *tally)
@@ -405,21 +319,17 @@ fp_gtpu_encap_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
   };
   u64 switches = fp_config (w->region)->gtpu_switches;
   u32 loop = fp_gtpu_loop (switches), generation = fp_tunnel_generation (w->region);
-  fp_gtpu_tx_fn_t *run = instances[loop / 2][(switches & FP_GTPU_PREFETCH) != 0][(switches & FP_GTPU_LOOKUP_CACHE) != 0];
+  int prefetch = (switches & FP_GTPU_PREFETCH) != 0;
   fp_gtpu_tx_tally_t tally = { 0, 0, 0, 0, 0, 0 };
-  fp_gtpu_tx_cache_t last = { .valid = 0 };
+  fp_gtpu_tx_last_t last = { .key = { .valid = 0 }, .known = { 0, 0 } };
 
   if (w->gtpu && switches & FP_GTPU_LOOKUP_CACHE && w->gtpu->tx.valid && w->gtpu->tx.generation == generation)
-    last = w->gtpu->tx;
-  for (u32 from = 0; from < n; from += FP_GTPU_BATCH)
-    {
-      u32 count = n - from < FP_GTPU_BATCH ? n - from : FP_GTPU_BATCH;
-      run (w, p + from, v + from, count, n - from - count, &last, &tally);
-    }
+    last.key = w->gtpu->tx;
+  fp_gtpu_tx_vector (w, p, v, n, &last, &tally, instances[loop / 2][prefetch][(switches & FP_GTPU_LOOKUP_CACHE) != 0], loop, prefetch);
   if (w->gtpu)
     {
-      last.generation = generation;
-      w->gtpu->tx = last;
+      last.key.generation = generation;
+      w->gtpu->tx = last.key;
     }
   fp_gtpu_tx_count (w, n, &tally);
   fp_gtpu_count_switches (w, loop, n, tally.grouped, tally.cached, tally.prefetched);

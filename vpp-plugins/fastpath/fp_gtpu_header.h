@@ -10,6 +10,7 @@
 #define FP_GTPU_HEADER	       8
 #define FP_GTPU_OPTIONAL       4  /* sequence number, N-PDU number, type of the next extension header */
 #define FP_GTPU_PSC_BYTES      4  /* as we write it */
+#define FP_GTPU_UDP_PORT_BYTES 4
 #define FP_GTPU_MAX_EXTENSIONS 8  /* extension headers walked; more are refused */
 #define FP_GTPU_MAX_ADDED      64 /* IPv6, UDP, GTP-U, optional octets, PDU Session Container */
 
@@ -32,6 +33,7 @@ enum fp_gtpu_type
 };
 
 #define FP_GTPU_EXT_PSC	     0x85 /* PDU Session Container */
+#define FP_GTPU_EXT_UDP_PORT 0x40 /* UDP Port (TS 29.281 5.2.2.1) */
 #define FP_GTPU_EXT_REQUIRED 0x80 /* the receiving endpoint must understand it (TS 29.281 5.2.1) */
 
 enum fp_gtpu_ie

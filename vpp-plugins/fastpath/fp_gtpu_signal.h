@@ -63,10 +63,22 @@ fp_gtpu_echo_answer (fp_packet_t *p, const fp_gtpu_received_t *x)
   return fp_gtpu_answer (p, x->six, fp_load16 (p->l3 + x->gtp - FP_UDP_HEADER), g, n);
 }
 
+/* Error Indication; port (network order): that the G-PDU came from, in a UDP Port extension header (TS 29.281 5.2.2.1, 7.3.1), or 0: without
+ * one. */
 FP_INLINE u32
-fp_gtpu_error_message (u8 *g, int six, u32 teid, const u8 *local)
+fp_gtpu_error_message (u8 *g, int six, u32 teid, const u8 *local, u16 port)
 {
-  u32 size = six ? 16 : 4, n = fp_gtpu_message_header (g, FP_GTPU_ERROR_INDICATION, 0, 5 + 3 + size);
+  u32 size = six ? 16 : 4, more = port ? FP_GTPU_UDP_PORT_BYTES : 0;
+  u32 n = fp_gtpu_message_header (g, FP_GTPU_ERROR_INDICATION, 0, more + 5 + 3 + size);
+  if (more)
+    {
+      g[0] |= FP_GTPU_E;
+      g[n - 1] = FP_GTPU_EXT_UDP_PORT;
+      g[n] = FP_GTPU_UDP_PORT_BYTES / 4;
+      fp_store16 (g + n + 1, port);
+      g[n + 3] = 0; /* no more */
+      n += FP_GTPU_UDP_PORT_BYTES;
+    }
   g[n] = FP_GTPU_IE_TEID;
   fp_store32 (g + n + 1, fp_net32 (teid));
   g[n + 5] = FP_GTPU_IE_PEER_ADDRESS;
@@ -86,17 +98,25 @@ fp_gtpu_notification_message (u8 *g)
 }
 
 /* Error Indication about a G-PDU for an unknown TEID, or Notification about an extension header, to the sender's GTP-U port: whether one
- * was put in the packet's place. */
+ * was put in the packet's place. An Error Indication that would be larger than what it answers goes without the UDP port, or not at all. */
 FP_INLINE int
 fp_gtpu_complain (fp_worker_t *w, fp_packet_t *p, const fp_gtpu_received_t *x, u8 type)
 {
-  u8 g[FP_GTPU_MESSAGE_MAX];
+  const u8 *local = p->l3 + (x->six ? 24 : 16);
   u32 header = (x->six ? FP_IP6_HEADER : FP_IP4_HEADER) + FP_UDP_HEADER, n;
+  u16 port = fp_load16 (p->l3 + x->gtp - FP_UDP_HEADER);
+  u8 g[FP_GTPU_MESSAGE_MAX];
 
   if (!fp_gtpu_may_answer (p->l3, x->six))
     return 0;
-  n = type == FP_GTPU_NOTIFICATION ? fp_gtpu_notification_message (g) :
-				     fp_gtpu_error_message (g, x->six, x->m.teid, p->l3 + (x->six ? 24 : 16));
+  if (type == FP_GTPU_NOTIFICATION)
+    n = fp_gtpu_notification_message (g);
+  else
+    {
+      n = fp_gtpu_error_message (g, x->six, x->m.teid, local, port);
+      if (header + n > x->size || header + n > p->room)
+	n = fp_gtpu_error_message (g, x->six, x->m.teid, local, 0);
+    }
   if (header + n > x->size || header + n > p->room || !fp_gtpu_take_token (w))
     {
       fp_count (w, FP_C_GTPU_ANSWERS_LIMITED, 1);

@@ -17,10 +17,11 @@
 #define FP_GTPU_REASSEMBLED_HEADROOM 128
 #define FP_GTPU_DATAGRAM_AT	     (FP_GTPU_REASSEMBLED_HEADROOM + FP_IP6_HEADER) /* UDP header in a datagram's room */
 
-/* Where a received packet's tunnel was found last. `valid` says whether there is anything: no key is special. */
+/* Where a received packet's tunnel was found last. `valid` says whether there is anything: no key is special. Addresses as they lie in the packet,
+ * those of IPv4 in the first half. */
 typedef struct
 {
-  u8 addresses[32]; /* outer source and destination as they lie in the packet: 8 or 32 bytes */
+  u64 source[2], destination[2]; /* outer */
   u32 teid, vrf;
   u32 slot; /* FP_NONE: no such tunnel */
   u32 generation;
@@ -31,7 +32,7 @@ typedef struct
 /* The same for a packet to be sent. */
 typedef struct
 {
-  u8 destination[16]; /* inner */
+  u64 destination[2]; /* inner */
   u32 vrf;
   u32 generation;
   u8 family;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fp_attach.h"
+#include "fp_huge.h"
 #include "fp_layout.h"
 
 #ifndef F_OFD_SETLK
@@ -23,8 +24,6 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
-
-#define FP_HUGE_PAGE 0x200000ull
 
 typedef struct
 {

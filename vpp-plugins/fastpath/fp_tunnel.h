@@ -175,14 +175,58 @@ fp_tunnel_match (const void *ctx, int live, u32 ref, const void *key)
   return FP_LIKELY (ref >> 1 < t->capacity) && fp_load64 (&((const fp_tunnel_t *) t->records)[ref >> 1].teid) == fp_load64 (key);
 }
 
-/* Slot that a lookup of the hash will probably read, or FP_NONE. */
-FP_ALWAYS_INLINE u32
-fp_tunnel_guess (const fp_control_table_t *t, u64 hash)
+/* What the stages of a vector need of a table, in registers or on the stack: writing packet bytes does not make the compiler load it again. */
+typedef struct
 {
-  u64 word = fp_bucket_candidate (&t->index.buckets[fp_index_first (&t->index, hash)], fp_scan_live (hash));
-  if (!word)
-    word = fp_bucket_candidate (&t->index.buckets[fp_index_second (&t->index, hash)], fp_scan_live (hash));
-  return word && fp_word_slot (word) < t->capacity ? fp_word_slot (word) : FP_NONE;
+  const fp_bucket_t *buckets;
+  const u8 *records;
+  u32 mask;
+  u32 capacity;
+} fp_table_view_t;
+
+typedef struct
+{
+  fp_hash_t hash;
+  fp_table_view_t tunnels, ues, peers;
+  const fp_gtpu_encap_t *encaps;
+  u32 encap_capacity;
+  fp_tunnel_counters_t *counters; /* of the worker, by tunnel slot */
+} fp_gtpu_view_t;
+
+FP_ALWAYS_INLINE fp_table_view_t
+fp_table_view (const fp_region_t *r, enum fp_controlled table)
+{
+  const fp_control_table_t *t = &r->controlled[table];
+  return (fp_table_view_t){ t->index.buckets, t->records, t->index.mask, t->capacity };
+}
+
+FP_ALWAYS_INLINE void
+fp_gtpu_view (fp_gtpu_view_t *view, const fp_worker_t *w)
+{
+  const fp_region_t *r = w->region;
+  view->hash = r->hash;
+  view->tunnels = fp_table_view (r, FP_CONTROLLED_TUNNEL);
+  view->ues = fp_table_view (r, FP_CONTROLLED_UE);
+  view->peers = fp_table_view (r, FP_CONTROLLED_GTPU_PEER);
+  view->encaps = r->gtpu->encaps;
+  view->encap_capacity = r->gtpu->encap_capacity;
+  view->counters = r->gtpu->counters[w->worker];
+}
+
+/* One of the two buckets that a hash may be in. One entry in about twenty lies in the second at the load that the tables are made for. */
+FP_ALWAYS_INLINE const fp_bucket_t *
+fp_table_bucket (const fp_table_view_t *t, u64 hash, int second)
+{
+  u32 first = (u32) hash & t->mask, b = (u32) (hash >> 32) & t->mask;
+  return &t->buckets[!second ? first : b == first ? b ^ 1 : b];
+}
+
+/* Slot in a bucket that probably has the hash's key, which is not compared, or FP_NONE. */
+FP_ALWAYS_INLINE u32
+fp_table_guess (const fp_table_view_t *t, u64 hash, int second)
+{
+  u64 word = fp_bucket_candidate (fp_table_bucket (t, hash, second), fp_scan_live (hash));
+  return word && FP_LIKELY (fp_word_slot (word) < t->capacity) ? fp_word_slot (word) : FP_NONE;
 }
 
 /* teid: host order. 0 for one of the declared range, which needs none. */
@@ -192,24 +236,89 @@ fp_tunnel_hash (const fp_region_t *r, const fp_gtpu_endpoint_t *e, u32 teid)
   return teid - e->teid_base < e->teid_count ? 0 : fp_hash_tunnel (&r->hash, e->slot, teid);
 }
 
+/* Where one lookup stands between its stages: begin, look, look again, settle. */
+typedef struct
+{
+  union
+  {
+    const _Atomic u32 *word; /* of the declared range's array */
+    u64 hash;
+  };
+  u32 teid; /* host order */
+  u32 endpoint;
+  u32 slot; /* that probably has it, or FP_NONE */
+  u8 ranged;
+} fp_tunnel_seek_t;
+
+/* First stage: the array's word, or the first bucket, on its way. */
 FP_ALWAYS_INLINE void
-fp_tunnel_prefetch_index (const fp_region_t *r, const fp_gtpu_endpoint_t *e, u32 teid, u64 hash)
+fp_tunnel_begin (const fp_gtpu_view_t *view, const fp_gtpu_endpoint_t *e, u32 teid, fp_tunnel_seek_t *k, int prefetch)
 {
   u32 at = teid - e->teid_base;
-  if (at < e->teid_count)
-    FP_PREFETCH (&e->by_teid[at]);
+  k->teid = teid;
+  k->endpoint = e->slot;
+  k->ranged = at < e->teid_count;
+  if (FP_LIKELY (k->ranged))
+    {
+      k->word = &e->by_teid[at];
+      if (prefetch)
+	FP_PREFETCH (k->word);
+    }
   else
-    fp_index_prefetch (&r->controlled[FP_CONTROLLED_TUNNEL].index, hash);
+    {
+      k->hash = fp_hash_tunnel (&view->hash, e->slot, teid);
+      if (prefetch)
+	FP_PREFETCH (fp_table_bucket (&view->tunnels, k->hash, 0));
+    }
+}
+
+/* The tunnel and its counters of this worker. */
+FP_ALWAYS_INLINE void
+fp_tunnel_prefetch (const fp_gtpu_view_t *view, u32 slot)
+{
+  FP_PREFETCH ((const fp_tunnel_t *) view->tunnels.records + slot);
+  __builtin_prefetch (&view->counters[slot], 1, 3);
+}
+
+/* Second stage. 0: look again, in the second bucket. */
+FP_ALWAYS_INLINE int
+fp_tunnel_look (const fp_gtpu_view_t *view, fp_tunnel_seek_t *k, int prefetch)
+{
+  if (FP_LIKELY (k->ranged))
+    k->slot = atomic_load_explicit (k->word, memory_order_acquire) - 1;
+  else
+    k->slot = fp_table_guess (&view->tunnels, k->hash, 0);
+  if (FP_LIKELY (k->slot != FP_NONE))
+    {
+      if (prefetch)
+	fp_tunnel_prefetch (view, k->slot);
+      return 1;
+    }
+  if (k->ranged)
+    return 1;
+  if (prefetch)
+    FP_PREFETCH (fp_table_bucket (&view->tunnels, k->hash, 1));
+  return 0;
 }
 
 FP_ALWAYS_INLINE void
-fp_tunnel_prefetch_record (const fp_region_t *r, const fp_gtpu_endpoint_t *e, u32 teid, u64 hash)
+fp_tunnel_look_again (const fp_gtpu_view_t *view, fp_tunnel_seek_t *k, int prefetch)
 {
-  u32 at = teid - e->teid_base;
-  u32 slot = at < e->teid_count ? atomic_load_explicit (&e->by_teid[at], memory_order_relaxed) - 1 :
-				  fp_tunnel_guess (&r->controlled[FP_CONTROLLED_TUNNEL], hash);
-  if (FP_LIKELY (slot != FP_NONE))
-    FP_PREFETCH (fp_tunnel_at (r, slot));
+  k->slot = fp_table_guess (&view->tunnels, k->hash, 1);
+  if (prefetch && k->slot != FP_NONE)
+    fp_tunnel_prefetch (view, k->slot);
+}
+
+/* Last stage: the slot if it is the TEID's, or FP_NONE: fp_tunnel_lookup knows. A slot found in an earlier stage of the same vector is as
+ * good as one found now: it was live then, and is not used again before the caller's quiescent point. */
+FP_ALWAYS_INLINE u32
+fp_tunnel_settle (const fp_gtpu_view_t *view, const fp_tunnel_seek_t *k)
+{
+  const fp_tunnel_t *t;
+  if (FP_UNLIKELY (k->slot >= view->tunnels.capacity))
+    return FP_NONE;
+  t = (const fp_tunnel_t *) view->tunnels.records + k->slot;
+  return FP_LIKELY (t->teid == k->teid && t->endpoint == k->endpoint) ? k->slot : FP_NONE;
 }
 
 /* Slot of the tunnel, or FP_NONE. */
@@ -269,6 +378,15 @@ typedef struct
   u32 guess; /* slot that probably has it, or FP_NONE */
 } fp_ue_key_t;
 
+/* Of one VRF and family, the same for all its addresses: for as long as the caller may keep the snapshot it comes from. */
+typedef struct
+{
+  const fp_ue_group_t *group; /* NULL: no prefixes */
+  u64 mix; /* the hash's two halves behind the longest length's tail */
+  u32 crc;
+  u32 vrf;
+} fp_ue_scope_t;
+
 /* What an entry is compared with: the start of fp_ue_t. */
 typedef struct
 {
@@ -316,23 +434,49 @@ fp_ue_nth (const fp_ue_key_t *k, u32 n)
   return (fp_ue_match_key_t){ { k->address[0] & g->mask[n][0], k->address[1] & g->mask[n][1] }, g->tail[n] };
 }
 
-FP_ALWAYS_INLINE void
-fp_ue_hash_words (const fp_region_t *r, u32 vrf, u8 family, u64 high, u64 low, fp_ue_key_t *k)
+__attribute__ ((noinline, unused)) static fp_ue_scope_t
+fp_ue_scope (const fp_region_t *r, u32 vrf, u8 family)
 {
   const fp_gtpu_snapshot_t *s = fp_gtpu_snapshot (r);
   const fp_ue_group_t *g = s->group, *end = g + s->groups;
-  k->address[0] = high;
-  k->address[1] = low;
-  k->hash = 0;
-  k->guess = FP_NONE;
+  fp_ue_scope_t scope = { .vrf = vrf };
   while (g < end && (g->vrf != vrf || g->family != family))
     g++;
-  k->group = g < end ? g : NULL;
   if (g == end)
+    return scope;
+  scope.group = g;
+  scope.mix = (r->hash.mix[1] ^ g->tail[0]) * r->hash.mix[0];
+  scope.mix ^= scope.mix >> 32;
+  scope.crc = fp_crc32c_words (&r->hash, r->hash.crc, &g->tail[0], 1);
+  return scope;
+}
+
+/* As fp_hash_ue of the longest length; six is a constant. */
+FP_ALWAYS_INLINE void
+fp_ue_hash_in (const fp_hash_t *h, const fp_ue_scope_t *scope, int six, u64 high, u64 low, fp_ue_key_t *k)
+{
+  const fp_ue_group_t *g = scope->group;
+  k->address[0] = high;
+  k->address[1] = low;
+  k->guess = FP_NONE;
+  k->group = g;
+  k->hash = 0;
+  if (FP_UNLIKELY (!g))
     return;
-  fp_ue_match_key_t m = { { high & g->mask[0][0], low & g->mask[0][1] }, g->tail[0] };
-  u64 words[3] = { m.tail, m.address[0], m.address[1] };
-  k->hash = fp_hash_words (&r->hash, words, family == 6 ? 3 : 2);
+  u64 words[2] = { high & g->mask[0][0], low & g->mask[0][1] }, m = scope->mix;
+  for (int i = 0; i < 1 + six; i++)
+    {
+      m = (m ^ words[i]) * h->mix[0];
+      m ^= m >> 32;
+    }
+  k->hash = m << 32 | fp_crc32c_words (h, scope->crc, words, 1 + (u32) six);
+}
+
+FP_ALWAYS_INLINE void
+fp_ue_hash_words (const fp_region_t *r, u32 vrf, u8 family, u64 high, u64 low, fp_ue_key_t *k)
+{
+  fp_ue_scope_t scope = fp_ue_scope (r, vrf, family);
+  fp_ue_hash_in (&r->hash, &scope, family == 6, high, low, k);
 }
 
 /* address: 4 or 16 bytes; six is a constant. */
@@ -352,27 +496,45 @@ fp_ue_hash_vlan (const fp_region_t *r, u32 vrf, u16 vlan, fp_ue_key_t *k)
   fp_ue_hash_words (r, vrf, 0, (u64) (vlan >> 8 | (vlan & 0xff) << 8), 0, k);
 }
 
+/* First stage: the first bucket on its way. */
 FP_ALWAYS_INLINE void
-fp_ue_prefetch_index (const fp_region_t *r, const fp_ue_key_t *k)
+fp_ue_prefetch_index (const fp_gtpu_view_t *view, const fp_ue_key_t *k)
 {
-  fp_index_prefetch (&r->controlled[FP_CONTROLLED_UE].index, k->hash);
+  FP_PREFETCH (fp_table_bucket (&view->ues, k->hash, 0));
 }
 
-FP_ALWAYS_INLINE void
-fp_ue_prefetch_record (const fp_region_t *r, fp_ue_key_t *k)
+/* Second stage, and for those that it says 0 of, once more with second = 1. */
+FP_ALWAYS_INLINE int
+fp_ue_look (const fp_gtpu_view_t *view, fp_ue_key_t *k, int second, int prefetch)
 {
-  k->guess = k->group ? fp_tunnel_guess (&r->controlled[FP_CONTROLLED_UE], k->hash) : FP_NONE;
+  if (FP_UNLIKELY (!k->group))
+    return 1;
+  k->guess = fp_table_guess (&view->ues, k->hash, second);
   if (FP_LIKELY (k->guess != FP_NONE))
-    FP_PREFETCH (fp_ue_at (r, k->guess));
+    {
+      if (prefetch)
+	FP_PREFETCH ((const fp_ue_t *) view->ues.records + k->guess);
+      return 1;
+    }
+  if (prefetch && !second)
+    FP_PREFETCH (fp_table_bucket (&view->ues, k->hash, 1));
+  return 0;
 }
 
-/* A stage later: the encapsulation record. */
-FP_ALWAYS_INLINE void
-fp_ue_prefetch_encap (const fp_region_t *r, const fp_ue_key_t *k)
+/* Third stage: the encapsulation record, or NULL: fp_ue_lookup knows. As for tunnels, a slot found in an earlier stage is as good as one found
+ * now. */
+FP_ALWAYS_INLINE const fp_gtpu_encap_t *
+fp_ue_settle (const fp_gtpu_view_t *view, const fp_ue_key_t *k)
 {
-  u32 encap = k->guess != FP_NONE ? atomic_load_explicit (&fp_ue_at (r, k->guess)->encap, memory_order_relaxed) : FP_NONE;
-  if (encap < r->gtpu->encap_capacity)
-    FP_PREFETCH (fp_encap_at (r, encap));
+  const fp_ue_t *u = (const fp_ue_t *) view->ues.records + k->guess;
+  u32 encap;
+  if (FP_UNLIKELY (k->guess == FP_NONE))
+    return NULL;
+  fp_ue_match_key_t m = fp_ue_nth (k, 0);
+  if (FP_UNLIKELY (!fp_ue_is (u, &m)))
+    return NULL;
+  encap = atomic_load_explicit (&u->encap, memory_order_acquire);
+  return FP_LIKELY (encap < view->encap_capacity) ? &view->encaps[encap] : NULL;
 }
 
 FP_ALWAYS_INLINE const fp_gtpu_encap_t *
@@ -382,8 +544,7 @@ fp_ue_encap (const fp_region_t *r, u32 slot)
   return FP_LIKELY (encap < r->gtpu->encap_capacity) ? fp_encap_at (r, encap) : NULL;
 }
 
-/* The record to encapsulate by, or NULL: no tunnel has the address. A slot found in an earlier stage of the same vector is as good as one
- * found now: it was live then, and is not used again before the caller's quiescent point. */
+/* The record to encapsulate by, or NULL: no tunnel has the address. The key has been hashed, no more. */
 FP_ALWAYS_INLINE const fp_gtpu_encap_t *
 fp_ue_lookup (const fp_region_t *r, const fp_ue_key_t *k)
 {
@@ -391,8 +552,6 @@ fp_ue_lookup (const fp_region_t *r, const fp_ue_key_t *k)
   if (FP_UNLIKELY (!k->group))
     return NULL;
   fp_ue_match_key_t m = fp_ue_nth (k, 0);
-  if (FP_LIKELY (k->guess != FP_NONE && fp_ue_is (fp_ue_at (r, k->guess), &m)))
-    return fp_ue_encap (r, k->guess);
   u64 hash = k->hash;
   for (u32 n = 0;;)
     {

@@ -83,7 +83,7 @@ fp_gtpu_attach_endpoint (fp_region_t *r, u32 slot)
   e->live = 1;
   e->base = (u32) teids;
   e->count = (u32) (teids >> 32);
-  e->by_teid = e->count ? calloc (e->count, sizeof (u32)) : NULL;
+  e->by_teid = e->count ? fp_huge_calloc (e->count, sizeof (u32)) : NULL;
   fp_gtpu_endpoint_named (r, slot, fp_gtpu_endpoint_at (r, slot)->id);
   return e->count && !e->by_teid ? -ENOMEM : 0;
 }

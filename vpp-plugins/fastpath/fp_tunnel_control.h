@@ -66,7 +66,7 @@ fp_gtpu_endpoint_upsert (fp_region_t *r, const fp_wire_gtpu_endpoint_t *w)
     return fp_gtpu_endpoint_change (r, fp_word_slot (word), w);
   if (fp_gtpu_endpoint_of (r, w->id) != FP_NONE)
     return -EEXIST;
-  _Atomic u32 *by_teid = w->teid_count ? calloc (w->teid_count, sizeof (u32)) : NULL;
+  _Atomic u32 *by_teid = w->teid_count ? fp_huge_calloc (w->teid_count, sizeof (u32)) : NULL;
   if (w->teid_count && !by_teid)
     return -ENOMEM;
   u32 slot = fp_control_alloc (r, FP_CONTROLLED_GTPU_ENDPOINT);

@@ -172,7 +172,7 @@ fp_gtpu_range (fp_region_t *r, u32 slot, u32 base, u32 count)
   fp_gtpu_endpoint_side_t *e = &r->control->gtpu.endpoint[slot], old = *e;
   if (e->base == base && e->count == count)
     return 0;
-  e->by_teid = count ? calloc (count, sizeof (u32)) : NULL;
+  e->by_teid = count ? fp_huge_calloc (count, sizeof (u32)) : NULL;
   if (count && !e->by_teid)
     {
       *e = old;

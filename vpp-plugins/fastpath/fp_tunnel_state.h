@@ -4,9 +4,7 @@
 #ifndef FP_TUNNEL_STATE_H
 #define FP_TUNNEL_STATE_H
 
-#include <stdlib.h>
-#include <sys/mman.h>
-
+#include "fp_huge.h"
 #include "fp_tunnel_records.h"
 
 typedef struct
@@ -130,10 +128,9 @@ fp_gtpu_tables_init (fp_region_t *r)
   for (u32 i = 0; bytes && i <= FP_MAX_WORKERS; i++)
     if (i < r->workers || i == FP_MAX_WORKERS)
       {
-	void *memory = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = fp_huge_map (bytes);
+	if (!memory)
 	  return -ENOMEM;
-	madvise (memory, bytes, MADV_HUGEPAGE); /* advice only */
 	g->counters[i] = memory;
       }
   return 0;

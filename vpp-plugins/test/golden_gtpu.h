@@ -27,6 +27,8 @@ GOLDEN (pdu_chain, /* UDP port (0x40, not required), then PDU Session Container 
 	"08 00 f7fd 0001 0001")
 GOLDEN (error_indication, /* type 26; TEID Data I (16); GTP-U Peer Address (133), length 4 */
 	"32 1a 0010 00000000 0000 00 00 10 00002001 85 0004 c0000232")
+GOLDEN (error_indication_port, /* as we send it: UDP Port extension header (0x40), one unit of four octets, port 4660, nothing behind it */
+	"36 1a 0014 00000000 0000 00 40 01 1234 00 10 00003333 85 0004 c0000201")
 GOLDEN (end_marker, "30 fe 0000 00001001")
 GOLDEN (end_marker_psc, /* with a downlink PDU Session Container, QFI 9 */
 	"34 fe 0008 00002001 0000 00 85 01 00 09 00")

@@ -353,6 +353,63 @@ test_cut (node_t *n)
     }
 }
 
+/* ---- congestion marks ---- */
+
+/* The ECN field of the inner packet by that of both (RFC 6040, figure 4); -1: dropped. Fields by number: Not-ECT, ECT(1), ECT(0), CE. */
+static void
+test_ecn (node_t *n)
+{
+  static const int want[4][4] = {
+    /* outer     Not-ECT ECT(1) ECT(0) CE */
+    [0] = { 0, 0, 0, -1 },
+    [1] = { 1, 1, 1, 3 },
+    [2] = { 2, 1, 2, 3 },
+    [3] = { 3, 3, 3, 3 },
+  };
+  u64 marked = counter (n, FP_C_GTPU_ECN_MARKED), drops = dropped (n, FP_DROP_GTPU_CONGESTION);
+  for (int t = T_PLAIN; t <= T_SIX; t += T_SIX - T_PLAIN)
+    for (int six = 0; six < 2; six++)
+      for (u32 inside = 0; inside < 4; inside++)
+	for (u32 outside = 0; outside < 4; outside++)
+	  {
+	    u8 inner[256], message[512], bytes[512], sent[256];
+	    u32 length = inner_packet (inner, ue_address (&TUNNEL[t], six), OUTSIDE[six], 17, 30), total;
+	    int expected = want[inside][outside];
+	    gshot_t s;
+	    inner[1] |= (u8) (six ? inside << 4 : 0xa4 | inside); /* DSCP stays */
+	    if (!six)
+	      {
+		put16 (inner + 10, 0);
+		put16 (inner + 10, ~ref_sum (inner, 20, 0) & 0xffff);
+	      }
+	    memcpy (sent, inner, length);
+	    total = pdu (message, TUNNEL[t].teid, inner, length);
+	    total = wrap (bytes, GNB[TUNNEL[t].outer], LOCAL[TUNNEL[t].outer], 2152, 2152, message, total);
+	    bytes[1] |= (u8) (TUNNEL[t].outer ? outside << 4 : outside);
+	    if (!TUNNEL[t].outer)
+	      {
+		put16 (bytes + 10, 0);
+		put16 (bytes + 10, ~ref_sum (bytes, 20, 0) & 0xffff);
+	      }
+	    memset (&s.p, 0, sizeof (s.p));
+	    gtpu_submit (n, 0, DECAP, bytes, total, HEADROOM, total + 64, &s);
+	    if (expected < 0)
+	      CHECK (s.v.action == FP_DROP && s.v.reason == FP_DROP_GTPU_CONGESTION, "ECN %u in %u: action %u", inside, outside, s.v.action);
+	    else
+	      {
+		CHECK (s.v.action == FP_FORWARD && s.p.length == length, "ECN %u in %u: %s", inside, outside, fp_drop_name (s.v.reason));
+		CHECK ((s.p.l3[1] >> (six ? 4 : 0) & 3) == expected, "ECN %u in %u gives %u", inside, outside, s.p.l3[1] >> (six ? 4 : 0) & 3);
+		check_checksums ("ECN", s.p.l3, s.p.length, 0);
+		sent[1] = s.p.l3[1]; /* nothing else, but for the IPv4 checksum */
+		if (!six)
+		  memcpy (sent + 10, s.p.l3 + 10, 2);
+		CHECK (!memcmp (sent, s.p.l3, length) && (six || (s.p.l3[1] & 0xfc) == 0xa4), "ECN changes more than ECN");
+	      }
+	    gtpu_release (&s);
+	  }
+  CHECK (counter (n, FP_C_GTPU_ECN_MARKED) == marked + 8 && dropped (n, FP_DROP_GTPU_CONGESTION) == drops + 4, "ECN counters");
+}
+
 /* ---- the last tunnel's cache, and the other switches ---- */
 
 /* One vector of packets of a mixture of tunnels, good and bad: returns what became of them as a text. */
@@ -547,6 +604,7 @@ main (void)
   test_options (n);
   test_cut (n);
   test_moved (n);
+  test_ecn (n);
   gtpu_node_free (n);
   test_switches ();
   test_all_ones ();

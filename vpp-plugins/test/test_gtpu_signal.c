@@ -55,25 +55,36 @@ test_echo (node_t *n)
   receive_expect (n, 0, "Echo Request with a TEID", "32 01 0004 00001001 0102 00 00", FP_REPLY, FP_DROP_NONE);
 }
 
-/* Error Indication: TEID Data I, our address (the destination of what came) as GTP-U Peer Address, header TEID 0. */
+/* Error Indication: the port it came from, TEID Data I, our address (the destination of what came) as GTP-U Peer Address, header TEID 0. */
 static void
 test_error_indication (node_t *n)
 {
   for (int outer = 0; outer < 2; outer++)
-    {
-      gshot_t s = receive_hex (n, outer,
-			       "30 ff 0028 00003333 45000028 00010000 40114677 0a2d0002 c6336407 0001000200000000"
-			       "0000000000000000 00000000");
-      u8 local[16];
-      const u8 *g = answer (&s, outer, GNB[outer], 2152, outer ? 36 : 24);
-      put_address (local, LOCAL[outer]);
-      CHECK (s.v.reason == FP_DROP_GTPU_TEID, "reason %s", fp_drop_name (s.v.reason));
-      CHECK (g[0] == 0x32 && g[1] == 26 && !get16 (g + 4) && !get16 (g + 6) && g[10] == 0 && g[11] == 0, "header of the Error Indication");
-      CHECK (g[12] == 16 && get16 (g + 13) == 0 && get16 (g + 15) == 0x3333, "TEID Data I");
-      CHECK (g[17] == 133 && get16 (g + 18) == (outer ? 16u : 4u) && !memcmp (g + 20, local, outer ? 16 : 4), "GTP-U Peer Address");
-      CHECK (s.p.length <= (outer ? 96u : 76u), "larger than what it answers");
-      gtpu_release (&s);
-    }
+    for (int small = 0; small < 2; small++) /* one that leaves no room for the port */
+      {
+	u8 local[16], message[128], bytes[256], want[64];
+	u32 size = outer ? 16 : 4, asked = (outer ? 40 : 28) - 4 * (u32) small, more = small ? 0 : 4;
+	memset (message, 0, sizeof (message));
+	octets ("30 ff 0000 00003333", message);
+	put16 (message + 2, asked - 8);
+	u32 total = wrap (bytes, GNB[outer], LOCAL[outer], 0x1234, 2152, message, asked);
+	gshot_t s;
+	memset (&s.p, 0, sizeof (s.p));
+	gtpu_submit (n, 0, DECAP, bytes, total, HEADROOM, total, &s);
+	const u8 *g = answer (&s, outer, GNB[outer], 2152, 20 + size + more);
+	put_address (local, LOCAL[outer]);
+	CHECK (s.v.reason == FP_DROP_GTPU_TEID, "reason %s", fp_drop_name (s.v.reason));
+	CHECK (g[0] == (small ? 0x32 : 0x36) && g[1] == 26 && !get16 (g + 4) && !get16 (g + 6) && g[10] == 0 && g[11] == (small ? 0 : 0x40),
+	       "header of the Error Indication");
+	CHECK (small || (g[12] == 1 && get16 (g + 13) == 0x1234 && g[15] == 0), "UDP Port");
+	if (!outer && !small)
+	  CHECK (golden ("error_indication_port", want) == 28 && !memcmp (g, want, 28), "Error Indication's octets");
+	g += more;
+	CHECK (g[12] == 16 && get16 (g + 13) == 0 && get16 (g + 15) == 0x3333, "TEID Data I");
+	CHECK (g[17] == 133 && get16 (g + 18) == size && !memcmp (g + 20, local, size), "GTP-U Peer Address");
+	CHECK (s.p.length <= total, "larger than what it answers");
+	gtpu_release (&s);
+      }
 }
 
 /* None for TEID 0, for what is smaller than the answer, from a source that is not one host, from ourselves; not more than the rate. */

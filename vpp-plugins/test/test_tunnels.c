@@ -324,9 +324,6 @@ test_ethernet (void)
 	   !upsert (&r, FP_TABLE_GTPU_UE, &u),
 	 "Ethernet tunnel");
   fp_ue_hash_vlan (&r, 0, 0x102, &k);
-  fp_ue_prefetch_index (&r, &k);
-  fp_ue_prefetch_record (&r, &k);
-  fp_ue_prefetch_encap (&r, &k);
   const fp_gtpu_encap_t *x = fp_ue_lookup (&r, &k);
   CHECK (x && x->payload == FP_GTPU_PAYLOAD_ETHERNET && fp_tunnel_at (&r, x->tunnel)->vlan == 0x102, "by VLAN");
   fp_ue_hash_vlan (&r, 0, 0x103, &k);
