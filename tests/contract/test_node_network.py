@@ -294,6 +294,7 @@ BREAK = {
     "link": "ip link del vpp0",
     "link down": "ip link set vpp0 down",
     "mtu": "ip link set vpp0 mtu 1300",
+    "large UDP frames": "ethtool -K vpp0 tx-udp-segmentation off",
     "settings": "echo 0 > /proc/sys/net/ipv4/conf/vpp0/accept_local",
     "neighbours": "ip neigh flush dev vpp0 nud permanent; ip -6 neigh flush dev vpp0 nud permanent",
     "rule": "ip rule del pref 3; ip -6 rule del pref 5",
@@ -329,6 +330,16 @@ def test_what_was_changed_by_hand_is_found_and_mended(lab, engine, what):
     for family in FAMILIES:
         engine.frontends[(VIP[family], 80)] = (REMOTE_POD[family], 8080)
         assert ask(lab.names["pod1"], VIP[family], 80) == PODS[1][family]
+
+
+def test_large_udp_frames_are_cut_for_an_engine_that_knows_none(lab, engine):
+    def whole() -> bool:
+        return "tx-udp-segmentation: on" in sh(lab.names["node"], "ethtool -k vpp0")
+
+    assert lab.apply() == () and whole()
+    assert lab.apply(lab.spec(large_udp=False)) != () and not whole()
+    assert lab.apply(lab.spec(large_udp=False), verify=True) == ()
+    assert lab.apply() != () and whole()
 
 
 def test_many_endpoints_are_loaded_and_changed_in_increments(lab, engine, record_property):

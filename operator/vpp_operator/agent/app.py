@@ -39,7 +39,7 @@ from vpp_operator.agent.steering import Network, NodeSteering
 from vpp_operator.api.base import API_VERSION
 from vpp_operator.api.conditions import ConditionType, Reason
 from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec, FiguresServer
-from vpp_operator.dataplane.choice import read_choice
+from vpp_operator.dataplane.choice import VPP, read_choice
 from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
 from vpp_operator.dataplane.records import Table
 from vpp_operator.gtpu.cluster import NodeRanges
@@ -105,6 +105,7 @@ class Agent:
         self._look = asyncio.Event()
         self._attach_mode: AttachMode | None = None
         self._connected_at = time.monotonic()
+        self._engine = ""
         self._figures: FiguresServer | None = None
         self._object_error = ""
         self._memory = ServerMemory(access.servers, settings.state_dir / "api-servers")
@@ -136,6 +137,7 @@ class Agent:
                 lambda: self.node.facts,
                 gtpu=self.gtpu.addresses,
                 frames=self.gtpu.frames,
+                large_udp=self._takes_large_udp,
                 on_change=self._condition_changed,
                 wake=lambda: self.loop.wake(),
             )
@@ -220,6 +222,12 @@ class Agent:
         if self.loop.connected():
             self._connected_at = now
         return self._selected and now - self._connected_at < ENGINE_GRACE_SECONDS
+
+    def _takes_large_udp(self) -> bool:
+        """As the engine that was last reached does; VPP's host-interfaces know no large UDP frames."""
+        if self.loop.info is not None:
+            self._engine = self.loop.info.engine
+        return self._engine != VPP
 
     def _gtpu_changed(self) -> None:
         self.node.set_ue_pools(self.gtpu.pools())

@@ -240,6 +240,7 @@ class NodeSteering:
         *,
         gtpu: Callable[[], Mapping[IpAddress, bool]] = dict,
         frames: Callable[[], bool] = lambda: False,
+        large_udp: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
         wake: Callable[[], None] = lambda: None,
@@ -248,6 +249,7 @@ class NodeSteering:
         """What of the GTP-U addresses and prefixes the node could not take, and why."""
         self._gtpu = gtpu
         self._frames = frames
+        self._large_udp = large_udp
         self._announced: frozenset[IpAddress] = frozenset()
         self._announcing: asyncio.Task[None] | None = None
         self._wake = wake
@@ -305,6 +307,7 @@ class NodeSteering:
             snat_ranges=tuple(facts.snat_ranges),
             gtpu=tuple(GtpuSteer(address, own=active[address]) for address in gtpu),
             frames=self._frames(),
+            large_udp=self._large_udp(),
             ue_pools=tuple(sorted(sets.ue_pools(), key=lambda n: (n.version, n.network_address.packed))),
         )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vpp_operator.node import neighbours
@@ -63,6 +64,7 @@ _PERMANENT = 0x80
 _ADDR_GEN_NONE = 1
 _RTM_SETLINK = 19
 _IFLA_AF_SPEC, _IFLA_INET_CONF = 26, 1
+_UDP_SEGMENTATION = "tx-udp-segmentation"
 _NLA_NESTED = 0x8000
 _DEVCONF = {
     "forwarding": 1,
@@ -124,6 +126,20 @@ def _is_veth_pair(host: Any, engine: Any | None) -> bool:
     )
 
 
+def _large_udp(wanted: bool | None = None) -> bool:
+    """Return whether large UDP frames cross the link whole; set it before, unless ``wanted`` is None."""
+    with Ethtool() as ethtool:
+        known = ethtool.get_features(HOST_LINK)
+        feature = known.features.get(_UDP_SEGMENTATION)
+        if feature is None:
+            # Such a kernel has no large UDP frames.
+            return wanted is not False
+        if wanted is not None and feature.enable != wanted:
+            feature.enable = wanted
+            ethtool.set_features(HOST_LINK, known)
+        return bool(feature.enable)
+
+
 def _read_link(ip: IPRoute) -> HostLink | None:
     host, engine = _link(ip, HOST_LINK), _link(ip, ENGINE_LINK)
     if host is None:
@@ -145,7 +161,7 @@ def _read_link(ip: IPRoute) -> HostLink | None:
         and HOST_ADDRESS in (a.get_attr("IFA_LOCAL") for a in ip.get_addr(index=host["index"]))
     )
     families = frozenset(f for f in (4, 6) if _has_neighbour(ip, host["index"], f))
-    return HostLink(host.get_attr("IFLA_MTU"), families, bool(good))
+    return HostLink(host.get_attr("IFLA_MTU"), families, bool(good), _large_udp())
 
 
 def _read_frame_link(ip: IPRoute) -> FrameLink | None:
@@ -270,6 +286,7 @@ def _make_link(ip: IPRoute, link: HostLink, *, create: bool) -> None:
             _set_ipv4(index, _HOST_SETTINGS)
             ip.addr("replace", index=index, address=HOST_ADDRESS, prefixlen=32, scope=_SCOPE_LINK)
             _enable_ipv6(link)
+            _large_udp(link.large_udp)
         ip.link("set", index=index, state="up")
     index = ip.link_lookup(ifname=HOST_LINK)[0]
     for family in sorted(link.families):

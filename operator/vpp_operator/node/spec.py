@@ -101,6 +101,8 @@ class NodeSpec:
     gtpu: tuple[GtpuSteer, ...] = ()
     """GTP-U addresses that are active on this node. One that cannot be is left out and reported (see
     :class:`vpp_operator.node.network.Applied`); the others are not disturbed."""
+    large_udp: bool = True
+    """The engine takes large UDP frames (UDP_SEGMENT) whole. VPP knows none: the kernel cuts them for it."""
     ue_pools: tuple[IpNetwork, ...] = ()
     """Prefixes of user equipment: routed to the dataplane. One that overlaps what the node itself reaches is
     left out and reported."""

@@ -133,6 +133,8 @@ class HostLink:
     families: frozenset[int]
     settings: bool = True
     """IPv4 settings, MAC addresses, no IPv6 address generation, both ends up: as they must be."""
+    large_udp: bool = True
+    """Large UDP frames cross it whole; else the kernel cuts them into datagrams before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,7 +447,7 @@ def steering_state(
     if not mtu:
         raise NodeSpecError(f"mtu: no interface holds {spec.addresses[0]}; give the MTU or a local address")
     proxies = frozenset(Proxy(a.version, str(a), interface) for a, interface in gtpu.own if interface)
-    link = HostLink(mtu, frozenset(families))
+    link = HostLink(mtu, frozenset(families), large_udp=spec.large_udp)
     constants = _constants(spec, sets)
     frames = FrameLink(mtu) if spec.frames else None
     return Steering(link, rules, frozenset(routes), sets, constants, proxies, frames, differences)
