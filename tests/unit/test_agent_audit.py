@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from vpp_operator.agent.audit import SLICE, Audit
+from vpp_operator.agent.audit import SLICE, Audit, _Keys
 from vpp_operator.dataplane.records import Table
 
 CHUNK = 4096
@@ -98,3 +98,38 @@ async def test_a_table_that_changes_all_the_time_is_still_walked_to_its_end() ->
         audit.touched(TABLE, new)
     assert audit.done
     assert found == {key(number) for number in lost}
+
+
+def taken(keys: _Keys, size: int) -> list[bytes]:
+    """The next part, however many steps it takes."""
+    while (part := keys.take(size)) is None:
+        pass
+    return part
+
+
+def test_a_dict_that_changes_is_gone_through_in_short_steps() -> None:
+    every = {number.to_bytes(4, "big"): 0 for number in range(5 * _Keys.SKIP // 2)}
+    keys = _Keys(every)
+    seen = taken(keys, len(every) - 100)
+    every[b"new"] = 0
+    # Back to where it was: three steps, none of which passes over more than SKIP keys.
+    assert [keys.take(10) for _ in range(3)] == [None, None, None]
+    seen += taken(keys, 10)
+    # Keys that were taken and go: those after them are not left out.
+    for key in seen[:5]:
+        del every[key]
+    keys.gone(5)
+    while part := taken(keys, 7):
+        seen += part
+    assert seen[5:] == list(every)
+
+
+def test_a_dict_that_always_changes_is_left_to_the_next_pass() -> None:
+    every = {number.to_bytes(4, "big"): 0 for number in range(10)}
+    keys = _Keys(every)
+    assert len(taken(keys, 5)) == 5
+    for number in range(keys.MOST_RETURNS):
+        every[f"new{number}".encode()] = 0
+        assert keys.take(5) is None
+    every[b"last"] = 0
+    assert keys.take(5) == []

@@ -21,6 +21,14 @@ class Claim(NamedTuple):
     last: int
 
 
+class _Entry(NamedTuple):
+    """A range and who has it."""
+
+    first: int
+    last: int
+    owner: Owner
+
+
 class ClaimIndex:
     """Ranges by owner, which may overlap. Finding who overlaps a range costs about the number found.
 
@@ -29,26 +37,38 @@ class ClaimIndex:
     """
 
     def __init__(self) -> None:
-        # space -> bits of the block length -> block number -> entries.
-        self._spaces: dict[Hashable, dict[int, dict[int, set[tuple[int, int, Owner]]]]] = {}
+        # space -> bits of the block length -> block number -> entry, or several (a set for each single one
+        # would be most of the memory).
+        self._spaces: dict[Hashable, dict[int, dict[int, _Entry | set[_Entry]]]] = {}
 
     def add(self, claim: Claim, owner: Owner) -> None:
         """Enter a range of ``owner``."""
         bits = (claim.last - claim.first).bit_length()
         blocks = self._spaces.setdefault(claim.space, {}).setdefault(bits, {})
+        entry = _Entry(claim.first, claim.last, owner)
         for block in {claim.first >> bits, claim.last >> bits}:
-            blocks.setdefault(block, set()).add((claim.first, claim.last, owner))
+            there = blocks.setdefault(block, entry)
+            if isinstance(there, set):
+                there.add(entry)
+            elif there is not entry:
+                blocks[block] = {there, entry}
 
     def remove(self, claim: Claim, owner: Owner) -> None:
         """Take a range of ``owner`` out."""
         bits = (claim.last - claim.first).bit_length()
         lengths = self._spaces[claim.space]
         blocks = lengths[bits]
+        entry = _Entry(claim.first, claim.last, owner)
         for block in {claim.first >> bits, claim.last >> bits}:
-            entries = blocks[block]
-            entries.remove((claim.first, claim.last, owner))
-            if not entries:
+            there = blocks[block]
+            if isinstance(there, set):
+                there.remove(entry)
+                if len(there) == 1:
+                    blocks[block] = there.pop()
+            elif there == entry:
                 del blocks[block]
+            else:
+                raise KeyError(entry)
         if not blocks:
             del lengths[bits]
             if not lengths:
@@ -59,13 +79,13 @@ class ClaimIndex:
         space, first, last = claim
         for bits, blocks in self._spaces.get(space, {}).items():
             low, high = first >> bits, last >> bits
-            chosen: Iterable[set[tuple[int, int, Owner]]]
+            chosen: Iterable[_Entry | set[_Entry]]
             if high - low < len(blocks):
                 chosen = (blocks[block] for block in range(low, high + 1) if block in blocks)
             else:
                 chosen = (entries for block, entries in blocks.items() if low <= block <= high)
             for entries in chosen:
-                for start, end, owner in entries:
+                for start, end, owner in entries if isinstance(entries, set) else (entries,):
                     if start <= last and first <= end:
                         yield Claim(space, start, end), owner
 

@@ -81,7 +81,9 @@ class Flow:
         """What each object has in the tables once nothing is pending."""
         self._deletes: deque[_Job] = deque()
         # Ordered: a plain dict finds its first entry slowly when many before it are gone.
-        self._upserts: OrderedDict[Owner, deque[_Job]] = OrderedDict()
+        self._upserts: OrderedDict[Owner, list[_Job]] = OrderedDict()
+        # Records of all jobs.
+        self._left = 0
         self._serving: dict[str, Endpoint] = {}
         self._users: dict[tuple[str, IpAddress], int] = Counter()
         self._touched: set[_Shared] = set()
@@ -91,9 +93,7 @@ class Flow:
     @property
     def pending(self) -> int:
         """Number of records still to go through, endpoints and peers included."""
-        jobs = sum(job.stop - job.start for job in self._deletes)
-        jobs += sum(job.stop - job.start for queue in self._upserts.values() for job in queue)
-        return jobs + len(self._touched) + len(self._unused)
+        return self._left + len(self._touched) + len(self._unused)
 
     def endpoint(self, name: str, endpoint: Endpoint | None) -> None:
         """The endpoint is served here as it is now; None: it is not."""
@@ -109,7 +109,9 @@ class Flow:
     def carrier(self, owner: Owner, wanted: InForce | None) -> None:
         """An object should be in the tables as ``wanted``; None: not at all."""
         old = self.in_force.get(owner)
-        unfinished = self._upserts.pop(owner, None) is not None
+        queue = self._upserts.pop(owner, None)
+        unfinished = queue is not None
+        self._left -= sum(job.stop - job.start for job in queue or ())
         if old == wanted and not unfinished:
             return
         self._count(old, -1)
@@ -139,8 +141,10 @@ class Flow:
         kept, gone = _kept(table, old, new), old.carrier.count
         if kept and table is Table.GTPU_UE and (less := _less(old.carrier, new)) is not None:
             self._deletes.append(_Job(table, InForce(less, old.anchor), 0, 1))
+            self._left += 1
         if kept < gone:
             self._deletes.append(_Job(table, old, kept, gone))
+            self._left += gone - kept
 
     def _plan_upserts(
         self, owner: Owner, table: Table, old: InForce | None, new: InForce | None, unfinished: bool
@@ -148,7 +152,8 @@ class Flow:
         if new is None:
             return
         kept = _kept(table, old, new)
-        queue = self._upserts.setdefault(owner, deque())
+        queue = self._upserts.setdefault(owner, [])
+        self._left += new.carrier.count
         if kept:
             queue.append(_Job(table, new, 0, kept, None if unfinished else old))
         if kept < new.carrier.count:
@@ -164,6 +169,7 @@ class Flow:
             job = self._deletes.popleft()
             stop = min(job.stop, job.start + min(SLICE, left))
             left -= stop - job.start
+            self._left -= stop - job.start
             size, key = RECORD_SIZE[job.table], KEY_SIZE[job.table]
             block = _EXPAND[job.table](job.force.carrier, job.force.anchor.ident, job.start, stop)
             deletes[job.table].update(record[:key] for record in split(block, size))
@@ -175,12 +181,13 @@ class Flow:
         while self._upserts and left > 0:
             owner = next(iter(self._upserts))
             queue = self._upserts[owner]
-            job = queue.popleft()
+            job = queue.pop(0)
             stop = min(job.stop, job.start + min(SLICE, left))
             left -= stop - job.start
+            self._left -= stop - job.start
             _emit(job, stop, upserts[job.table])
             if stop < job.stop:
-                queue.appendleft(job._replace(start=stop))
+                queue.insert(0, job._replace(start=stop))
             if not queue:
                 del self._upserts[owner]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from vpp_operator.api.gtpu_endpoint import ALL_NAMESPACES
@@ -50,6 +50,12 @@ class Age(NamedTuple):
     owner: Owner
 
 
+def _name(made: Endpoint | Tunnel | TunnelSet, owner: Owner) -> None:
+    """Make owner and age once: with 100,000 objects they are asked for a million times, and kept."""
+    object.__setattr__(made, "owner", owner)
+    object.__setattr__(made, "age", Age(made.created or _NEWEST, made.uid, owner))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A GtpuEndpoint. ``teid_count`` 0: any TEID. ``mtu`` in outer bytes, 0: the link's."""
@@ -71,21 +77,16 @@ class Endpoint:
     mtu: int = 0
     dscp: int = DSCP_INNER
     entropy: bool = True
+    owner: Owner = field(init=False, repr=False, compare=False)
+    """The endpoint as the owner of records."""
+    age: Age = field(init=False, repr=False, compare=False)
+    """Its place in a conflict."""
+    ident: int = field(init=False, repr=False, compare=False)
+    """Its identity in the records."""
 
-    @property
-    def owner(self) -> Owner:
-        """The endpoint as the owner of records."""
-        return Owner(ENDPOINT, "", self.name)
-
-    @property
-    def age(self) -> Age:
-        """Its place in a conflict."""
-        return Age(self.created or _NEWEST, self.uid, self.owner)
-
-    @property
-    def ident(self) -> int:
-        """Its identity in the records."""
-        return gtpu_endpoint_id(self.name, self.address)
+    def __post_init__(self) -> None:
+        _name(self, Owner(ENDPOINT, "", self.name))
+        object.__setattr__(self, "ident", gtpu_endpoint_id(self.name, self.address))
 
     def allows(self, namespace: str) -> bool:
         """Whether tunnels of a namespace may end here."""
@@ -113,16 +114,13 @@ class Tunnel:
     qfi: int = 0
     source_check: bool = True
     end_marker: bool = True
+    owner: Owner = field(init=False, repr=False, compare=False)
+    """The tunnel as the owner of records."""
+    age: Age = field(init=False, repr=False, compare=False)
+    """Its place in a conflict."""
 
-    @property
-    def owner(self) -> Owner:
-        """The tunnel as the owner of records."""
-        return Owner(TUNNEL, self.namespace, self.name)
-
-    @property
-    def age(self) -> Age:
-        """Its place in a conflict."""
-        return Age(self.created or _NEWEST, self.uid, self.owner)
+    def __post_init__(self) -> None:
+        _name(self, Owner(TUNNEL, self.namespace, self.name))
 
     @property
     def count(self) -> int:
@@ -163,16 +161,13 @@ class TunnelSet:
     qfi: int = 0
     source_check: bool = True
     end_marker: bool = True
+    owner: Owner = field(init=False, repr=False, compare=False)
+    """The set as the owner of records."""
+    age: Age = field(init=False, repr=False, compare=False)
+    """Its place in a conflict."""
 
-    @property
-    def owner(self) -> Owner:
-        """The set as the owner of records."""
-        return Owner(SET, self.namespace, self.name)
-
-    @property
-    def age(self) -> Age:
-        """Its place in a conflict."""
-        return Age(self.created or _NEWEST, self.uid, self.owner)
+    def __post_init__(self) -> None:
+        _name(self, Owner(SET, self.namespace, self.name))
 
     @property
     def peers(self) -> tuple[IpAddress, ...]:

@@ -21,7 +21,7 @@ from .claims import Arbiter, Claim
 from .decode import DecodeError
 from .expand import all_records
 from .flow import Anchor, Flow, InForce
-from .model import ENDPOINT, SET, TUNNEL, Carrier, Endpoint, IpAddress, IpNetwork, Tunnel, TunnelSet
+from .model import ENDPOINT, SET, TUNNEL, Age, Carrier, Endpoint, IpAddress, IpNetwork, Tunnel, TunnelSet
 from .rules import (
     ACCEPTED,
     Reserved,
@@ -33,6 +33,7 @@ from .rules import (
     endpoint_conflict,
     endpoint_fault,
 )
+from .waiting import Waiting
 
 __all__ = ["TABLES", "Changes", "GtpuTable", "Options"]
 
@@ -103,7 +104,7 @@ class GtpuTable:
 
         # What the next update has to look at.
         self._dirty_endpoints: set[str] = set()
-        self._dirty: set[Owner] = set()
+        self._dirty = Waiting(self._age)
         self._reported: set[Owner] = set()
         # Endpoints whose name or address had other records: once those are gone.
         self._again: set[str] = set()
@@ -115,6 +116,7 @@ class GtpuTable:
         self._problems: dict[Owner, Problem] = {}
         self._names: dict[int, str] = {}
         self._idents: dict[str, int] = {}
+        self._anchors: dict[Anchor, Anchor] = {}
         self._flow = Flow()
         self._steering: tuple[tuple[tuple[IpAddress, bool], ...], tuple[IpNetwork, ...]] = ((), ())
 
@@ -285,17 +287,13 @@ class GtpuTable:
                 self._again.add(name)
                 serving = None
             self._flow.endpoint(name, serving)
-            self._dirty |= self._by_endpoint.get(name, set())
+            self._dirty.update(self._by_endpoint.get(name, ()))
         steering = self._steered()
         changes.steering = steering != self._steering
         self._steering = steering
 
     def _settle_carriers(self, limit: int | None, changes: Changes) -> None:
-        dirty, self._dirty = self._dirty, set()
-        if limit is not None and limit < len(dirty):
-            # The oldest first, those that are gone before them: what they decide is not undone later.
-            ordered = sorted(dirty, key=lambda owner: (owner in self._carriers, self._age(owner), owner))
-            dirty, self._dirty = set(ordered[:limit]), set(ordered[limit:])
+        dirty = self._dirty.take(limit)
         faults: dict[Owner, Standing] = {}
         for owner in dirty:
             carrier = self._carriers.get(owner)
@@ -324,9 +322,9 @@ class GtpuTable:
                 standing = faults.get(owner) or (carrier_conflict(carrier, *lost) if lost else ACCEPTED)
             self._place(owner, carrier, standing, changes)
 
-    def _age(self, owner: Owner) -> tuple[str, str]:
+    def _age(self, owner: Owner) -> Age | None:
         carrier = self._carriers.get(owner)
-        return carrier.age[:2] if carrier else ("", "")
+        return carrier.age if carrier is not None else None
 
     def _place(
         self, owner: Owner, carrier: Carrier | None, standing: Standing | None, changes: Changes
@@ -346,10 +344,15 @@ class GtpuTable:
                         "routing table 0 only. Take 0, or nodes with engine vpp.",
                     )
                 else:
-                    wanted = InForce(carrier, Anchor.of(endpoint))
+                    wanted = InForce(carrier, self._anchor(endpoint))
         generation = carrier.generation if carrier else 0
         self._note(owner, standing, generation, changes, limited)
         self._flow.carrier(owner, wanted)
+
+    def _anchor(self, endpoint: Endpoint) -> Anchor:
+        """Return the endpoint's anchor, one object for all that hang on it."""
+        found = Anchor.of(endpoint)
+        return self._anchors.setdefault(found, found)
 
     def _note(
         self,
