@@ -106,8 +106,8 @@ ALL = Switches(True, True, "fib", 4, True, True)
 
 
 def setup(tunnels: int, base: Setup) -> Setup:
-    """`base` with our plugins and tables of a quarter more than is asked for."""
-    count = max(1024, tunnels + tunnels // 4)
+    """`base` with our plugins and tables of twice what is asked for, so that all may be replaced at once."""
+    count = max(4096, 2 * tunnels)
     return base.with_own(f"tunnels {count}", f"ues {count}")
 
 

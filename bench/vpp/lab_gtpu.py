@@ -102,7 +102,7 @@ def _in_tree_decap(bench: Bench, vpp: Vpp, tunnels: int) -> list[Case]:
     if tunnels >= 1000:
         bench.results.rates.append(made.rate)
     gtpu_in_tree.enable_ip(vpp, made, default.inside)
-    gtpu_in_tree.add_tunnels(vpp, best.local, best.peer, tunnels, "node ip4-lookup")
+    gtpu_in_tree.add_tunnels(vpp, best.local, best.peer, tunnels, "node ip4-lookup", tunnels)
     vpp.cli(f"set interface ip gtpu-bypass {best.inside}")
     cases = []
     for at_random in _orders(tunnels):
@@ -232,7 +232,7 @@ def _in_tree_encap(vpp: Vpp, tunnels: int) -> list[Case]:
         )
     if tunnels == 1:
         ethernet = network.pair(vpp, 1)
-        gtpu_in_tree.cross_connect(vpp, ethernet, address("16.0.0.1"))
+        gtpu_in_tree.cross_connect(vpp, ethernet, address("16.0.0.1"), 1)
         cases.append(
             Case(
                 ENCAP,

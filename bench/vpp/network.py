@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.vpp import packets
@@ -65,6 +66,25 @@ def pair(vpp: Vpp, number: int) -> Pair:
         f"10.{2 * number}.0.2",
         f"10.{2 * number + 1}.0.2",
     )
+
+
+@contextlib.contextmanager
+def awake(vpp: Vpp) -> Iterator[None]:
+    """Keep the workers polling meanwhile.
+
+    A worker without packets sleeps up to 10 ms, and each worker barrier, which most changes of VPP's own
+    plugins take, waits for it. The packet that is sent each second has no route.
+    """
+    if "awake" not in parse_streams(vpp.cli("show packet-generator")):
+        vpp.cli(
+            "packet-generator new { name awake limit 0 rate 1 size 64-64 source pg0 interface pg0 worker 0 "
+            "node ip4-input data { UDP: 192.0.2.1 -> 192.0.2.2 UDP: 1 -> 2 incrementing 8 } }"
+        )
+    vpp.cli("packet-generator enable-stream awake")
+    try:
+        yield
+    finally:
+        vpp.cli("packet-generator disable-stream awake")
 
 
 def add_stream(vpp: Vpp, name: str, interface: str, mac: bytes, ip_packets: Iterable[bytes]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from bench.vpp import packets
 from bench.vpp.engine import BenchError, Setup, Vpp
-from bench.vpp.network import Pair, address, dotted
+from bench.vpp.network import Pair, address, awake, dotted
 from bench.vpp.records import Rate
 
 CLIENTS = address("16.0.0.0")
@@ -59,7 +59,8 @@ def program_lb(vpp: Vpp, to: Pair, services: int, flows: int) -> Rate:
         vip = f"{dotted(LB_VIPS + i)}/32 protocol udp port {PORT}"
         lines.append(f"lb vip {vip} encap nat4 type clusterip target_port {TARGET_PORT} new_len 16")
         lines.append(f"lb as {vip} {dotted(LB_SERVERS + i)}")
-    vpp.script(lines)
+    with awake(vpp):
+        vpp.script(lines)
     seconds = time.monotonic() - began
     # lb_as_dump answers prefix lengths that vpp_papi cannot read (an IPv4 VIP of 128 bits).
     shown = re.search(r"#ass: (\d+)", vpp.cli("show lb"))
@@ -75,13 +76,14 @@ def program_cnat(vpp: Vpp, to: Pair, services: int) -> Rate:
     for name in (to.inside, to.outside):
         vpp.cli(f"set cnat feature {name} enable")
     began = time.monotonic()
-    vpp.script(
-        [
-            f"cnat translation add proto udp vip {dotted(CNAT_VIPS + i)} {PORT}"
-            f" to ->{dotted(CNAT_SERVERS + i)} {TARGET_PORT}"
-            for i in range(services)
-        ]
-    )
+    with awake(vpp):
+        vpp.script(
+            [
+                f"cnat translation add proto udp vip {dotted(CNAT_VIPS + i)} {PORT}"
+                f" to ->{dotted(CNAT_SERVERS + i)} {TARGET_PORT}"
+                for i in range(services)
+            ]
+        )
     seconds = time.monotonic() - began
     made = len(vpp.call("cnat_translation_dump"))
     if made != services:
