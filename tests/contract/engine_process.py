@@ -62,6 +62,8 @@ class Engine:
 
     KIND: ClassVar[str]
     """What it calls itself."""
+    LARGE_UDP: ClassVar[bool] = True
+    """Large UDP frames (UDP_SEGMENT) cross its link whole."""
 
     @property
     def socket_path(self) -> Path:

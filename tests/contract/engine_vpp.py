@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic.alias_generators import to_camel
-from tests.contract.engine_lab import Namespace
+from tests.contract.engine_lab import Namespace, run
 from tests.contract.engine_process import ROOT, Engine, started_in_memory
 
 from vpp_operator.dataplane.protocol import DataplaneError
@@ -51,18 +52,17 @@ class VppEngine(Engine):
     """A VPP process with the plugins khost, klb and kgtpu. ``options`` are lines of startup.conf."""
 
     KIND = "vpp"
+    LARGE_UDP = False
 
     @property
     def conf(self) -> StartupConf:
         """Its startup.conf."""
-        ethernet = [name for name in self.interfaces if name.startswith("vppe")]
         return StartupConf(
             directory=self.directory / "run",
             region=self.region_path,
             workers=self.workers,
             capacity=self.capacity,
-            interfaces=tuple(name for name in self.interfaces if name not in ethernet),
-            ethernet_interface=ethernet[0] if ethernet else None,
+            interfaces=self.interfaces,
             extra_plugin_paths=plugin_directories(),
             extra=self.options,
         )
@@ -84,6 +84,13 @@ class VppEngine(Engine):
     def transport(self) -> ApiSocket:
         """Return what carries its messages, not connected."""
         return ApiSocket(self.socket_path)
+
+    def launch(self) -> None:
+        """Start it; its links have what the agent sets for VPP, which knows no large UDP frames."""
+        links = self.namespace.call(lambda: {name for _, name in socket.if_nameindex()})
+        for name in links & {"vpp0", "vppe0"}:
+            run(*self.namespace.command("ethtool", "-K", name, "tx-udp-segmentation", "off"))
+        super().launch()
 
     def connection(self, call_timeout: float = 10.0) -> VppDataplane:
         """Return its adapter, not connected."""
