@@ -311,7 +311,7 @@ class Loop:
             # From now on what the dataplane holds in these tables beyond the desired may go.
             self._ready.add(index)
             for table in source.tables:
-                state.dirty[table].update(state.actual[table])
+                await self._mark(table, state.actual[table])
         self._partial.discard(index)
         deadline = self._clock() + self.TAKE_SECONDS
         while source.waiting():
@@ -328,6 +328,12 @@ class Loop:
                     desired.pop(key, None)
                 self._changed(table, keys)
             state.seen_versions.update(update.versions)
+            await asyncio.sleep(0)
+
+    async def _mark(self, table: Table, keys: Iterable[bytes]) -> None:
+        """Note that keys, a million perhaps, are to be looked at."""
+        for part in _slices(keys, self.SLICE):
+            self._state.dirty[table].update(part)
             await asyncio.sleep(0)
 
     def _changed(self, table: Table, keys: Iterable[bytes]) -> None:
@@ -352,7 +358,9 @@ class Loop:
         entries = await self._read_back()
         for index in self._ready:
             for table in self._sources[index].tables:
-                state.dirty[table] = set(state.desired[table]) | set(state.actual[table])
+                state.dirty[table] = set()
+                await self._mark(table, state.desired[table])
+                await self._mark(table, state.actual[table])
         self._retries = Retries()
         self._backoff.reset()
         self._audit_at = self._clock() + self._times.audit
