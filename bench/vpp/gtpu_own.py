@@ -65,13 +65,13 @@ class Switches:
             bits |= GtpuSwitch.SKIP_INNER_IP_INPUT
         if self.bypass:
             bits |= GtpuSwitch.BYPASS
+        if self.bypass == "fib":
+            bits |= GtpuSwitch.BYPASS_FIB
         if self.prefetch:
             bits |= GtpuSwitch.PREFETCH
         if self.skip_outer:
             bits |= GtpuSwitch.SKIP_OUTER_LOOKUP
-        return ConfigRecord(
-            ConfigKey.GTPU_SWITCHES, 0, gtpu_switches(bits, self.loop) | (32 if self.bypass == "fib" else 0)
-        )
+        return ConfigRecord(ConfigKey.GTPU_SWITCHES, 0, gtpu_switches(bits, self.loop))
 
     def decap_path(self) -> tuple[str, ...]:
         """Nodes from IP input to the rewrite."""

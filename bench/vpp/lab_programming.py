@@ -49,6 +49,11 @@ def programming(bench: Bench) -> None:
 def _in_tree(bench: Bench, vpp: Vpp) -> None:
     """The same client library, one request for each object: there is no other way to VPP's own plugins."""
     to = network.pair(vpp, 0)
+    with network.awake(vpp):
+        _one_by_one(bench, vpp, to)
+
+
+def _one_by_one(bench: Bench, vpp: Vpp, to: network.Pair) -> None:
     began = time.perf_counter()
     for teid in range(1, ONE_BY_ONE + 1):
         vpp.call(
@@ -69,13 +74,5 @@ def _in_tree(bench: Bench, vpp: Vpp) -> None:
     sum(1 for _ in vpp.call("gtpu_tunnel_v2_dump", sw_if_index=0xFFFFFFFF))
     seconds = time.perf_counter() - began
     bench.results.rates.append(Rate(GROUP, "in-tree gtpu, dump", ONE_BY_ONE, seconds))
-    vpp.cli(f"lb conf ip4-src-address {to.local}")
-    vip = {"pfx": "90.0.0.1/32", "protocol": 17, "port": 20000}
-    vpp.call("lb_add_del_vip", **vip, encap=3, type=0, target_port=3307, new_flows_table_length=1024)
-    began = time.perf_counter()
-    for i in range(ONE_BY_ONE):
-        vpp.call("lb_add_del_as", **vip, as_address=network.dotted(network.address("100.80.0.0") + i))
-    seconds = time.perf_counter() - began
-    bench.results.rates.append(
-        Rate(GROUP, "in-tree lb, vpp_papi, one backend a request", ONE_BY_ONE, seconds)
-    )
+    reason = "lb_add_del_as refuses an IPv4 backend of an IPv4 VIP (it reads the prefix length as IPv6's)"
+    bench.leave(GROUP, "in-tree lb, vpp_papi", "-", reason)
