@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from bench.vpp.gains import gains
 from bench.vpp.records import Left, Rate, Results, Row, Spread, Step
 
 BEGIN = "<!-- bench-vpp: begin (written by `make bench-vpp`) -->"
@@ -50,6 +51,28 @@ def rows_table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def gains_table(rows: Sequence[Row]) -> list[str]:
+    """What each optimisation gains; nothing where no rows switch any."""
+    found = gains(rows)
+    if not found:
+        return []
+
+    def clocks(value: float | None) -> str:
+        return "-" if value is None else f"{value:+.0f}"
+
+    return [
+        "Clocks per packet that a switch saves on the whole path: alone, and as the last one missing.",
+        "",
+        "| switch | load | alone | as the last | |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {gain.switch} | {gain.load} | {clocks(gain.alone)} | {clocks(gain.last)} | {gain.verdict} |"
+            for gain in found
+        ),
+        "",
+    ]
+
+
 def rates_table(rates: Sequence[Rate]) -> list[str]:
     """Programming."""
     lines = ["| what | records | seconds | records a second |", "|---|---|---|---|"]
@@ -89,7 +112,8 @@ def render(results: Results) -> str:
             "",
         ]
     for group in dict.fromkeys(row.group for row in results.rows):
-        lines += [f"#### {group}", "", *rows_table([r for r in results.rows if r.group == group]), ""]
+        rows = [row for row in results.rows if row.group == group]
+        lines += [f"#### {group}", "", *gains_table(rows), *rows_table(rows), ""]
     if results.rates:
         lines += ["#### Programming", "", *rates_table(results.rates), ""]
     if results.left:

@@ -7,11 +7,12 @@ import dataclasses
 import pytest
 from bench.vpp import others, packets, pages, table
 from bench.vpp.engine import BenchError, Installation, Setup, find, startup_conf, worker_threads
+from bench.vpp.gains import gains
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_gtpu import combinations
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
-from bench.vpp.records import Left, Machine, Rate, Results, Spread, spread
+from bench.vpp.records import Left, Machine, Rate, Results, Row, Spread, spread
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
 from scapy.contrib.gtp import GTP_U_Header
 from scapy.layers.inet import IP, TCP, UDP
@@ -243,6 +244,33 @@ def test_switches_as_the_engine_takes_them() -> None:
     assert ALL.record().value == 1 | 2 | 4 | 8 | 16 | 32 | 4 << 8
     assert Switches(bypass="feature", loop=2).record().value == 8 | 2 << 8
     assert Switches().record().value == 1 << 8
+
+
+def test_what_an_optimisation_gains() -> None:
+    def switched(case: str, clocks: float) -> Row:
+        path = Spread(clocks, clocks, clocks)
+        return Row("Optimisations: x", case, "1 tunnel", 1, 256, 0.0, path, path, (), ())
+
+    rows = [
+        switched("all off", 100.0),
+        switched("prefetch alone", 99.0),
+        switched("gtpuBypass (Feature) alone", 70.0),
+        switched("gtpuBypass (Fib) alone", 75.0),
+        switched("loop quad alone", 120.0),
+        switched("all on", 60.0),
+        switched("all but prefetch", 61.0),
+        switched("all but gtpuBypass (Fib)", 80.0),
+        switched("all but loop quad", 70.0),
+    ]
+    found = {gain.switch: (gain.alone, gain.last, gain.verdict) for gain in gains(rows)}
+    assert found == {
+        "prefetch": (1.0, 1.0, "gains nothing"),
+        "gtpuBypass (Feature)": (30.0, None, "gains"),
+        "gtpuBypass (Fib)": (25.0, 20.0, "gains"),
+        "loop quad": (-20.0, 10.0, "depends on the others"),
+    }
+    assert gains(rows[1:]) == []  # nothing to compare with
+    assert "| loop quad | 1 tunnel | -20 | +10 | depends on the others |" in table.gains_table(rows)
 
 
 def test_counters_prove_what_was_done() -> None:
