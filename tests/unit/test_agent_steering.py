@@ -20,6 +20,7 @@ from vpp_operator.dataplane.records import (
     ServiceRecord,
     Table,
 )
+from vpp_operator.node.network import Applied
 from vpp_operator.node.spec import NodePort, NodeSpec, Target
 
 V4 = ipaddress.IPv4Address
@@ -178,3 +179,33 @@ def test_tables_without_steering_are_ignored() -> None:
     sets = SteeringSets()
     sets.note(Table.CONFIG, bytes(8), bytes(32), True)
     assert not sets.changed
+
+
+class AskingNetwork:
+    """A node whose neighbours are asked about an address before it is taken."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.applied = 0
+        self.answers: list[float | None] = [0.0, None]
+
+    def apply(self, spec: NodeSpec, *, verify: bool = False) -> Applied:
+        self.applied += 1
+        return Applied((), (), self.answers[min(self.asked, 1)])
+
+    def ask(self) -> None:
+        self.asked += 1
+
+
+async def test_open_addresses_are_asked_for_and_applied_again() -> None:
+    network, woken = AskingNetwork(), asyncio.Event()
+    facts = NodeFacts(NodeObject(internal_ips=(V4("192.0.2.1"),)))
+    steering = NodeSteering(network, lambda: facts, wake=woken.set)  # type: ignore[arg-type]
+    await steering.apply()
+    assert not steering.waiting()
+    async with asyncio.timeout(60):
+        await woken.wait()
+    assert (network.asked, network.applied) == (1, 1) and steering.waiting()
+    await steering.apply()
+    await asyncio.sleep(0.05)
+    assert (network.asked, network.applied) == (1, 2) and not steering.waiting()

@@ -357,7 +357,12 @@ class NodeSteering:
     async def _ask(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
         self._asked = True
-        await asyncio.to_thread(self._network.ask)
+        try:
+            await asyncio.to_thread(self._network.ask)
+        except Exception as error:
+            # Whatever it is, the addresses stay open: they are asked for again with the next apply.
+            _log.error("addresses not asked for", error=str(error))
+            await asyncio.sleep(self._backoff.longest)
         self._facts_changed = True
         self._wake()
 
