@@ -15,8 +15,9 @@ import pytest
 from tests.contract.conftest import needs_root
 from tests.contract.engine_lab import Namespace, Wire, add_host_link, namespaces
 from tests.contract.engine_packets import addresses, packet
-from tests.contract.engine_process import SMALL, EmbeddedEngine, embedded_engine, embedded_program
+from tests.contract.engine_process import SMALL, EmbeddedEngine, Engine, embedded_engine, embedded_program
 from tests.contract.engine_services import V4, Service, difference, settings
+from tests.contract.engines import ENGINES, engine_named
 
 from vpp_operator.dataplane.records import Protocol
 
@@ -37,7 +38,14 @@ def bare_engine(request: pytest.FixtureRequest, bare_node: Namespace) -> Iterato
         yield engine
 
 
-async def works(engine: EmbeddedEngine) -> None:
+@pytest.fixture(params=ENGINES)
+def bare(request: pytest.FixtureRequest, bare_node: Namespace) -> Iterator[Engine]:
+    """Any engine that is not started, in a namespace without its interface."""
+    with engine_named(request.param, bare_node, SMALL) as engine:
+        yield engine
+
+
+async def works(engine: Engine) -> None:
     service = Service("web", 4, Protocol.UDP, 80, ((V4.endpoints[0], 80),), vip=V4.vip)
     async with engine.dataplane() as dataplane:
         assert await dataplane.apply(difference([], settings() + service.records())) == []
@@ -49,30 +57,30 @@ async def works(engine: EmbeddedEngine) -> None:
     wire.close()
 
 
-async def test_interface_may_come_after_the_engine(bare_engine: EmbeddedEngine) -> None:
-    bare_engine.start(wait_for_links=False)
-    bare_engine.wait_for_links([])
-    add_host_link(bare_engine.namespace)
-    bare_engine.wait_for_links(["vpp1"])
-    await works(bare_engine)
+async def test_interface_may_come_after_the_engine(bare: Engine) -> None:
+    bare.start(wait_for_links=False)
+    bare.wait_for_links([])
+    add_host_link(bare.namespace)
+    bare.wait_for_links(["vpp1"])
+    await works(bare)
 
 
-async def test_interface_goes_and_comes_back(bare_engine: EmbeddedEngine) -> None:
-    add_host_link(bare_engine.namespace)
-    bare_engine.start()
-    await works(bare_engine)
-    pid = bare_engine.pid
-    bare_engine.namespace.ip("link", "delete", "vpp0")
-    bare_engine.wait_for_links([])
-    add_host_link(bare_engine.namespace)
-    bare_engine.wait_for_links(["vpp1"])
-    await works(bare_engine)
-    bare_engine.namespace.ip("link", "set", "vpp1", "down")
-    bare_engine.wait_for_links([])
-    bare_engine.namespace.ip("link", "set", "vpp1", "up")
-    bare_engine.wait_for_links(["vpp1"])
-    await works(bare_engine)
-    assert bare_engine.pid == pid
+async def test_interface_goes_and_comes_back(bare: Engine) -> None:
+    add_host_link(bare.namespace)
+    bare.start()
+    await works(bare)
+    pid = bare.pid
+    bare.namespace.ip("link", "delete", "vpp0")
+    bare.wait_for_links([])
+    add_host_link(bare.namespace)
+    bare.wait_for_links(["vpp1"])
+    await works(bare)
+    bare.namespace.ip("link", "set", "vpp1", "down")
+    bare.wait_for_links([])
+    bare.namespace.ip("link", "set", "vpp1", "up")
+    bare.wait_for_links(["vpp1"])
+    await works(bare)
+    assert bare.pid == pid
 
 
 def cpu_seconds(pid: int) -> float:
