@@ -66,11 +66,11 @@ bits_size (const klb_bits_t *b)
   return 64ull << (64 - b->shift);
 }
 
-/* One bit in five is set, half as many again as it was made for. */
+/* One bit in eight is set: it was made for half as many. */
 static int
 bits_crowded (const klb_bits_t *b)
 {
-  return b->set > bits_size (b) / 5 && b->shift > 64 - KLB_FILTER_LOG2_MAX;
+  return b->set > bits_size (b) / 8 && b->shift > 64 - KLB_FILTER_LOG2_MAX;
 }
 
 static klb_filter_t *
@@ -103,7 +103,7 @@ filter_free (klb_filter_t *f)
 static u64
 address_hash (int v6, const void *address)
 {
-  return v6 ? klb_filter_hash6 (address) : klb_filter_hash4 (address);
+  return v6 ? klb_filter_hash6 (address) : klb_filter_hash4 (fp_load32 (address));
 }
 
 static void

@@ -11,7 +11,6 @@
 #include <fastpath/fp_service.h>
 
 STATIC_ASSERT (VLIB_FRAME_SIZE <= FP_VECTOR_MAX, "a frame is one vector");
-STATIC_ASSERT (VLIB_FRAME_SIZE <= 256, "positions in a frame are bytes");
 
 #define KLB_KEPT 0xffff /* no next node: the buffer stays here */
 
@@ -63,11 +62,11 @@ klb_trace_before (klb_call_t *c, u32 (*vrf_of) (const vlib_buffer_t *))
 }
 
 static __clib_noinline __clib_unused void
-klb_trace_after (klb_call_t *c, const u8 *which, u32 n, const fp_packet_t *packets, const fp_verdict_t *verdicts)
+klb_trace_after (klb_call_t *c, const u16 *which, u32 n, const fp_packet_t *packets, const fp_verdict_t *verdicts)
 {
   for (u32 i = 0; i < n; i++)
     {
-      klb_trace_t *t = c->trace[which[i]];
+      klb_trace_t *t = c->trace[which ? which[i] : i];
       if (!t)
 	continue;
       t->filtered = 0;
@@ -78,45 +77,57 @@ klb_trace_after (klb_call_t *c, const u8 *which, u32 n, const fp_packet_t *packe
 
 /* ---- the kernel, for a frame ---- */
 
-always_inline u32
-klb_feature_fib (const vlib_buffer_t *b, int v6)
+/* By interface, and by FIB: kept in registers over a frame. */
+typedef struct
 {
-  const u32 tx = vnet_buffer (b)->sw_if_index[VLIB_TX];
-  const u32 *by_interface = v6 ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index;
+  const u32 *fibs, *vrfs;
+} klb_vrfs_t;
 
-  return tx == ~0u ? by_interface[vnet_buffer (b)->sw_if_index[VLIB_RX]] : tx;
+always_inline klb_vrfs_t
+klb_vrfs (int v6)
+{
+  return (klb_vrfs_t){ v6 ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index,
+		       v6 ? khost->vrf_by_fib6 : khost->vrf_by_fib4 };
 }
 
 always_inline u32
-klb_vrf (const vlib_buffer_t *b, klb_node_kind_t kind, int v6)
+klb_feature_fib (klb_vrfs_t v, const vlib_buffer_t *b)
 {
-  const u32 fib = kind == KLB_FEATURE ? klb_feature_fib (b, v6) : vnet_buffer (b)->ip.fib_index;
+  const u32 tx = vnet_buffer (b)->sw_if_index[VLIB_TX];
 
-  return v6 ? khost_vrf6 (fib) : khost_vrf4 (fib);
+  return tx == ~0u ? v.fibs[vnet_buffer (b)->sw_if_index[VLIB_RX]] : tx;
+}
+
+always_inline u32
+klb_vrf (klb_vrfs_t v, const vlib_buffer_t *b, klb_node_kind_t kind)
+{
+  const u32 fib = kind == KLB_FEATURE ? klb_feature_fib (v, b) : vnet_buffer (b)->ip.fib_index;
+
+  return PREDICT_TRUE (fib < KHOST_MAX_FIBS) ? v.vrfs[fib] : KHOST_NO_VRF;
 }
 
 static u32
 klb_vrf_feature4 (const vlib_buffer_t *b)
 {
-  return klb_vrf (b, KLB_FEATURE, 0);
+  return klb_vrf (klb_vrfs (0), b, KLB_FEATURE);
 }
 
 static u32
 klb_vrf_feature6 (const vlib_buffer_t *b)
 {
-  return klb_vrf (b, KLB_FEATURE, 1);
+  return klb_vrf (klb_vrfs (1), b, KLB_FEATURE);
 }
 
 static u32
 klb_vrf_other4 (const vlib_buffer_t *b)
 {
-  return klb_vrf (b, KLB_VIP, 0);
+  return klb_vrf (klb_vrfs (0), b, KLB_VIP);
 }
 
 static u32
 klb_vrf_other6 (const vlib_buffer_t *b)
 {
-  return klb_vrf (b, KLB_VIP, 1);
+  return klb_vrf (klb_vrfs (1), b, KLB_VIP);
 }
 
 /* A packet that is not translated. Its bytes are not counted as sent unless it goes on: returns 1 then. */
@@ -144,7 +155,7 @@ klb_settle (klb_call_t *c, u32 at, fp_packet_t *p, const fp_verdict_t *v, klb_no
       return 1;
     case FP_HOLD:
       if (kind == KLB_FEATURE)
-	vnet_buffer (b)->ip.fib_index = klb_feature_fib (b, v6);
+	vnet_buffer (b)->ip.fib_index = klb_feature_fib (klb_vrfs (v6), b);
       khost_keep (c->w);
       c->next[at] = KLB_KEPT;
       c->n_kept++;
@@ -156,24 +167,27 @@ klb_settle (klb_call_t *c, u32 at, fp_packet_t *p, const fp_verdict_t *v, klb_no
     }
 }
 
-/* The packets at the n positions `which` of the frame. */
+/* The packets at the n positions `which` of the frame; NULL: all of it. */
 always_inline void
-klb_serve (klb_call_t *c, const u8 *which, u32 n, klb_node_kind_t kind, int v6, u32 held_node)
+klb_serve (klb_call_t *c, const u16 *which, u32 n, klb_node_kind_t kind, int v6, u32 held_node)
 {
   fp_packet_t packets[VLIB_FRAME_SIZE];
   fp_verdict_t verdicts[VLIB_FRAME_SIZE];
   fp_path_counters_t *path = &c->w->fp.counters->path[FP_PATH_SERVICE];
   const u32 data_size = vlib_buffer_get_default_data_size (c->vm);
+  const klb_vrfs_t vrfs = klb_vrfs (v6);
+  vlib_buffer_t *const *buffers = c->b;
+  const u32 *from = c->from;
   u64 bytes = 0, sent_bytes, clocks;
   u32 sent = n;
 
   for (u32 i = 0; i < n; i++)
     {
-      const u32 at = which[i];
-      vlib_buffer_t *b = c->b[at];
+      const u32 at = which ? which[i] : i;
+      vlib_buffer_t *b = buffers[at];
 
-      khost_packet_from_buffer (c->vm, b, &packets[i], klb_vrf (b, kind, v6), data_size, FP_PACKET_IP_VALID);
-      packets[i].cookie = khost_cookie (c->from[at], held_node);
+      khost_packet_from_buffer (c->vm, b, &packets[i], klb_vrf (vrfs, b, kind), data_size, FP_PACKET_IP_VALID);
+      packets[i].cookie = khost_cookie (from[at], held_node);
       bytes += packets[i].length;
     }
   sent_bytes = bytes;
@@ -184,7 +198,7 @@ klb_serve (klb_call_t *c, const u8 *which, u32 n, klb_node_kind_t kind, int v6, 
 
   for (u32 i = 0; i < n; i++)
     {
-      const u32 at = which[i];
+      const u32 at = which ? which[i] : i;
 
       if (PREDICT_TRUE (verdicts[i].action == FP_FORWARD && verdicts[i].way != FP_WAY_PASS))
 	{
@@ -248,16 +262,6 @@ klb_open (klb_call_t *c, vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_
 
 /* ---- nodes ---- */
 
-static const u8 klb_all[VLIB_FRAME_SIZE] = {
-#define _4(n)  n, n + 1, n + 2, n + 3
-#define _16(n) _4 (n), _4 (n + 4), _4 (n + 8), _4 (n + 12)
-#define _64(n) _16 (n), _16 (n + 16), _16 (n + 32), _16 (n + 48)
-  _64 (0), _64 (64), _64 (128), _64 (192)
-#undef _64
-#undef _16
-#undef _4
-};
-
 always_inline uword
 klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, klb_node_kind_t kind, int v6, u32 held_node)
 {
@@ -266,7 +270,7 @@ klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, 
   klb_open (&c, vm, node, frame);
   if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
     klb_trace_before (&c, v6 ? klb_vrf_other6 : klb_vrf_other4);
-  klb_serve (&c, klb_all, c.n_from, kind, v6, held_node);
+  klb_serve (&c, NULL, c.n_from, kind, v6, held_node);
   klb_send (&c);
   return frame->n_vectors;
 }
@@ -274,8 +278,8 @@ klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, 
 always_inline uword
 klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, int v6, u32 held_node)
 {
-  const klb_filter_t *filter = __atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE);
-  u8 taken[VLIB_FRAME_SIZE];
+  const klb_filter_view_t filter = klb_filter_view (__atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE), v6);
+  u16 taken[VLIB_FRAME_SIZE];
   u32 n_taken = 0, n;
   klb_call_t c;
 
@@ -288,7 +292,7 @@ klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, in
       const u8 *h = vlib_buffer_get_current (c.b[i]);
 
       vnet_feature_next_u16 (&c.next[i], c.b[i]);
-      taken[n_taken] = (u8) i;
+      taken[n_taken] = (u16) i;
       n_taken += v6 ? klb_filter_match6 (filter, h) : klb_filter_match4 (filter, h);
     }
   if (n_taken < n)
