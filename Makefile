@@ -36,7 +36,7 @@ demo: packages ## start the cluster, install the chart, drive traffic, leave it 
 demo-down: venv ## end the demo's cluster and remove every trace of it
 	@$(CLUSTER) down
 
-images: packages ## build the product's images as archives for `ctr images import` or `docker load`
+images: packages ## build the product's images as archives for `ctr images import`; VPP_PREFIX=DIRECTORY: VPP's, too
 	@$(CLUSTER) images
 
 vpp-plugins: ## build VPP's plugins against the VPP on PATH, or make vpp-plugins VPP_PREFIX=DIRECTORY
