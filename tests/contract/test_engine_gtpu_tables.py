@@ -34,13 +34,14 @@ from tests.contract.engine_lab import Namespace, Wire
 from tests.contract.engine_packets import packet
 from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import difference, pack, settings
-from tests.contract.engines import ENGINES, engine_named
+from tests.contract.engines import ENGINES, Onward, engine_named
 
 from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.protocol import Batch, Failure
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
     GtpuEndpointRecord,
+    GtpuPayload,
     GtpuPeerRecord,
     GtpuPsc,
     GtpuTunnelRecord,
@@ -216,7 +217,9 @@ async def test_prefix_of_another_tunnel_stays(dataplane: MessageDataplane, wire:
     assert there == encapsulated(O4, hop(request), there, teid=22)
 
 
-async def test_full_tables_refuse_and_stay_correct(dataplane: MessageDataplane, wire: Wire) -> None:
+async def test_full_tables_refuse_and_stay_correct(
+    dataplane: MessageDataplane, wire: Wire, onward: Onward
+) -> None:
     base: list[Record] = [*pools(), endpoint(O4), peer(O4)]
     assert await dataplane.apply(difference([], base)) == []
     tunnels = [tunnel(O4, local_teid=teid) for teid in range(1, CAPACITY["tunnels"] + 11)]
@@ -228,7 +231,7 @@ async def test_full_tables_refuse_and_stay_correct(dataplane: MessageDataplane, 
     assert (await dumped(dataplane))[Table.GTPU_TUNNEL] == digests(list(kept))[Table.GTPU_TUNNEL]
     assert await dataplane.apply(difference([], [ue(O4, I4.prefix, kept[-1].local_teid)])) == []
     inner = packet(Protocol.UDP, (I4.ue, 4000), (I4.host, 53))
-    assert wire.exchange(gtp(O4, inner, teid=kept[-1].local_teid)).packet == inner
+    assert wire.exchange(gtp(O4, inner, teid=kept[-1].local_teid)).packet == onward(inner)
     # Room again, for the ones that had to stay out.
     gone = [t.pack()[: t.KEY] for t in kept[: len(refused)]]
     assert await dataplane.apply(Batch(deletes={Table.GTPU_TUNNEL: gone})) == []
@@ -260,7 +263,7 @@ async def test_counters_of_chosen_and_of_all_tunnels(dataplane: MessageDataplane
     assert all(c.rx_packets == 0 for c in await dataplane.gtpu_counters())
 
 
-async def test_a_killed_engine_keeps_tunnels(engine: Engine, wire: Wire) -> None:
+async def test_a_killed_engine_keeps_tunnels(engine: Engine, wire: Wire, onward: Onward) -> None:
     wanted = some_tunnels()
     inner = packet(Protocol.UDP, ("10.60.2.4", 4000), (I4.host, 53))
     request = packet(Protocol.UDP, (I4.host, 53), ("10.60.2.4", 4000))
@@ -274,9 +277,21 @@ async def test_a_killed_engine_keeps_tunnels(engine: Engine, wire: Wire) -> None
         async with engine.dataplane() as dataplane:
             assert (await dataplane.info()).creation_id == first.creation_id
             assert await dumped(dataplane) == digests(wanted)
-            assert wire.exchange(gtp(O4, inner, teid=MANY + 4)).packet == inner
+            assert wire.exchange(gtp(O4, inner, teid=MANY + 4)).packet == onward(inner)
             assert wire.exchange(request).packet == there
             assert await dataplane.apply(difference([], wanted)) == []
+
+
+async def test_ethernet_payload_is_served_or_refused_by_name(
+    engine: Engine, dataplane: MessageDataplane
+) -> None:
+    others = gtpu(O4)
+    frames = tunnel(O4, local_teid=7, remote_teid=77, payload=GtpuPayload.ETHERNET)
+    failures = await dataplane.apply(difference([], [*others, frames]))
+    refused = Failure(Table.GTPU_TUNNEL, frames.pack()[: frames.KEY], -errno.EOPNOTSUPP)
+    assert failures == ([refused] if engine.KIND == "vpp" else [])
+    wanted = others if engine.KIND == "vpp" else [*others, frames]
+    assert await dumped(dataplane) == digests(wanted)
 
 
 FORWARDING_GRAPH = ("skipInnerIpInput", "gtpuBypass", "skipOuterLookup")
