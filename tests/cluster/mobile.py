@@ -16,11 +16,16 @@ from tests.cluster.paths import PACKAGE
 from tests.cluster.places import Place, Underlay
 from tests.cluster.progress import ClusterError, wait_for
 
+_UE_PROGRAM = (sys.executable, "-I", PACKAGE / "ue_program.py")
+
 N3 = "192.0.2.{}"
 """IPv4 network between gNB and nodes (the one of examples/gtpu-tunnel.yaml), on the same wire as the rest."""
 
 PORT = 7000
-"""Port of the data-network host."""
+"""Port of the data-network host, UDP."""
+
+STREAM_PORT = 7001
+"""Its port for streams, TCP."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class MobileNetwork:
         self.data = data
         self.gnb4 = (N3.format(30), N3.format(31))
         self.gnb6 = (underlay.ipv6(30), underlay.ipv6(31))
+        self.radio = N3.format(32)
+        """Address of the gNB for users with a machine of their own."""
         self.data4 = underlay.ipv4(40)
         self.data6 = underlay.ipv6(40)
 
@@ -75,13 +82,16 @@ class MobileNetwork:
         """Connect everything to N3 and start both programs, unless it is so already."""
         for place in (*nodes, self.gnb, self.data):
             place.run("ip", "address", "replace", f"{N3.format(place.host)}/24", "dev", "eth0")
-        self.gnb.run("ip", "address", "replace", f"{self.gnb4[1]}/24", "dev", "eth0")
+        for address in (self.gnb4[1], self.radio):
+            self.gnb.run("ip", "address", "replace", f"{address}/24", "dev", "eth0")
         self.gnb.run("ip", "address", "replace", f"{self.gnb6[1]}/64", "dev", "eth0", "nodad")
         program = [sys.executable, "-I", PACKAGE / "gnb_program.py"]
         if not self.gnb.daemon_runs("gnb"):
             self.gnb.start("gnb", [*program, "gnb", self._control, *self.gnb4, *self.gnb6])
         if not self.data.daemon_runs("data"):
             self.data.start("data", [*program, "data", PORT])
+        if not self.data.daemon_runs("streams"):
+            self.data.start("streams", [*_UE_PROGRAM, "serve", STREAM_PORT])
         wait_for("the gNB simulator", self._gnb_problem, 20, 0.1)
 
     def disconnect(self, nodes: Sequence[Place]) -> None:
@@ -120,6 +130,28 @@ class MobileNetwork:
         if "failed" in answer:
             raise ClusterError(f"gNB simulator: {answer['failed']}")
         return Flow(**answer)
+
+    def user(self, local: str, teids: tuple[int, int], ue: Sequence[str], *command: object) -> str:
+        """Run a command on a user's machine behind :attr:`radio`; returns its output. ``teids``: of the
+        uplink at ``local``, and of the downlink."""
+        addresses = [f"--address={address}" for address in ue]
+        tunnel = ("ue", *addresses, self.radio, local, *teids)
+        return self.gnb.run(*_UE_PROGRAM, *tunnel, *command, timeout=120)
+
+    def stream(self, local: str, teids: tuple[int, int], ue: str, blocks: int) -> str:
+        """Send so many blocks of 64 KiB by TCP from a user's machine to the data network, and as many back;
+        returns what is wrong, "" if nothing."""
+        host = self.data6 if ":" in ue else self.data4
+        found = self.user(local, teids, [ue], *_UE_PROGRAM, "fetch", host, STREAM_PORT, blocks).strip()
+        return "" if found == f"{blocks} 0 0" else f"blocks, wrong there, wrong here: {found}"
+
+    def frames(self, local: str, teids: tuple[int, int], count: int) -> str:
+        """Send so many Ethernet frames through a tunnel; returns how many came back."""
+        return self.gnb.run(*_UE_PROGRAM, "frames", self.radio, local, *teids, count, timeout=120).strip()
+
+    def echo_frames(self, node: Place, interface: str, vlan: int) -> None:
+        """Be an Ethernet host on a node: frames of a VLAN are sent back."""
+        node.start("frames", [*_UE_PROGRAM, "echo", interface, vlan])
 
     @property
     def _control(self) -> str:

@@ -17,6 +17,7 @@ import pytest
 from tests.cluster import install
 from tests.cluster.mobile import N3, PORT, Bearer, Flow, MobileNetwork
 from tests.cluster.paths import PACKAGE
+from tests.cluster.places import Place
 from tests.cluster.progress import wait_for
 from tests.e2e.environment import NAMESPACE, Environment, python_pod
 
@@ -220,6 +221,52 @@ def test_a_user_reaches_services_of_the_cluster(gtpu: Gtpu, n3: str) -> None:
         environment.delete("service/data", "pod/data")
 
 
+@pytest.mark.parametrize(("teid", "ue"), [(90, "10.61.0.90"), (91, "2001:db8:61:91::1")])
+def test_tcp_streams_through_a_tunnel(gtpu: Gtpu, n3: str, teid: int, ue: str) -> None:
+    """A user's machine and a host of the data network, whose segments the network card would make: large
+    frames reach the engine, packets of the path's size the user."""
+    length = 64 if ":" in ue else 32
+    pool = f"2001:db8:61:{teid}::/64" if ":" in ue else f"{ue}/{length}"
+    gtpu.tunnel(f"streams-{teid}", "e2e-n3", gtpu.mobile.radio, teid, [pool])
+    teids = (teid, teid + 1_000_000)
+    gtpu.expect("gtputunnel", f"streams-{teid}", "Programmed", "True")
+    before = sent_by(gtpu.mobile.data)
+    assert gtpu.mobile.stream(n3, teids, ue, 128) == ""
+    packets, size = (after - first for after, first in zip(sent_by(gtpu.mobile.data), before, strict=True))
+    assert size > 128 * 65536 and size / packets > 2 * 1500, "the host sent segments for the card to cut"
+
+
+def sent_by(place: Place) -> tuple[int, int]:
+    """Packets and bytes that left a machine, as its stack hands them to the card."""
+    (link,) = json.loads(place.run("ip", "-json", "-stats", "link", "show", "eth0"))
+    return link["stats64"]["tx"]["packets"], link["stats64"]["tx"]["bytes"]
+
+
+def test_ethernet_frames_through_a_tunnel(gtpu: Gtpu, n3: str) -> None:
+    node = gtpu.nodes[gtpu.environment.nodes[0].name].place
+    gtpu._apply(
+        "GtpuTunnel",
+        "frames",
+        {
+            "endpointRef": {"name": "e2e-n3"},
+            "remoteAddress": gtpu.mobile.radio,
+            "localTeid": 95,
+            "remoteTeid": 1_000_095,
+            "payload": "Ethernet",
+            "inner": {"vlan": 195},
+        },
+    )
+    gtpu.expect("gtputunnel", "frames", "Programmed", "True")
+    wait_for(
+        "the link for frames",
+        lambda: "" if "vppe0" in node.run("ip", "-brief", "link", "show", "up") else "no vppe0",
+        30,
+        0.5,
+    )
+    gtpu.mobile.echo_frames(node, "vppe0", 195)
+    assert gtpu.mobile.frames(n3, (95, 1_000_095), 200) == "200"
+
+
 def test_rates_and_columns(gtpu: Gtpu, n3: str) -> None:
     gtpu.tunnel("rates", "e2e-n3", gtpu.mobile.gnb4[0], 30, ["10.61.0.30/32"])
     way = bearer(gtpu, n3, 30, "10.61.0.30")
@@ -417,3 +464,41 @@ def test_a_floating_endpoint_moves_with_its_tunnels(gtpu: Gtpu) -> None:
     # The node that comes back lets the other keep it.
     carried(gtpu, way, 60)
     assert gtpu.active_nodes("e2e-floating") == [other]
+
+
+def test_a_floating_ipv6_endpoint_carries_ipv6_users_and_moves(gtpu: Gtpu) -> None:
+    """Outer and inner IPv6; an administrator moves it by its selector."""
+    own = gtpu.environment.own
+    assert own is not None
+    local = own.network.underlay.ipv6(100)
+
+    def on(node: str) -> Json:
+        return {"matchLabels": {"kubernetes.io/hostname": node}}
+
+    first, other = gtpu.nodes
+    gtpu.endpoint("e2e-floating6", local, ["2001:db8:64::/48"], mode="Floating", nodeSelector=on(first))
+    gtpu.tunnel("floats6", "e2e-floating6", gtpu.mobile.gnb6[0], 85, ["2001:db8:64:1::/64"])
+    gtpu.mobile.route("2001:db8:64::/48", local)
+    way = bearer(gtpu, local, 85, "2001:db8:64:1::1")
+    carried(gtpu, way, 60)
+    wait_for("it is active", lambda: "" if gtpu.active_nodes("e2e-floating6") == [first] else "no", 60, 0.5)
+    gtpu.patch("gtpuendpoint", "e2e-floating6", {"nodeSelector": on(other)})
+    wait_for("it moves", lambda: "" if gtpu.active_nodes("e2e-floating6") == [other] else "no", 90, 0.5)
+    carried(gtpu, way, 60)
+
+
+def test_a_floating_address_that_a_machine_has_is_left_to_it(gtpu: Gtpu) -> None:
+    """The gNB has the address: no node takes it away; when it lets go, one does."""
+    local = N3.format(101)
+    gnb = gtpu.mobile.gnb
+    gnb.run("ip", "address", "add", f"{local}/24", "dev", "eth0")
+    try:
+        gtpu.endpoint("e2e-taken", local, ["10.65.0.0/16"], mode="Floating")
+        message = gtpu.expect("gtpuendpoint", "e2e-taken", "Programmed", "False", "AddressInUse", 90)
+        (link,) = json.loads(gnb.run("ip", "-json", "link", "show", "eth0"))
+        assert f"MAC address {link['address']} on eth0 has it" in message
+        for node in gtpu.nodes.values():
+            assert local not in node.place.run("ip", "neigh", "show", "proxy")
+    finally:
+        gnb.run("ip", "address", "delete", f"{local}/24", "dev", "eth0")
+    gtpu.expect("gtpuendpoint", "e2e-taken", "Programmed", "True", seconds=90)
