@@ -10,15 +10,16 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from vpp_operator.agent.checks import NodeChecks
 from vpp_operator.agent.clusternodes import ClusterNodes
 from vpp_operator.agent.enginesettings import pending_restart, switches_value, write_settings
-from vpp_operator.agent.facts import NodeObject, decode_node, decode_service_cidrs
+from vpp_operator.agent.facts import NodeObject, decode_node, decode_service_cidrs, pod_range_findings
 from vpp_operator.agent.figures import Reviewer, figures_app, make_certificate
 from vpp_operator.agent.floating import FloatingEndpoints
 from vpp_operator.agent.gtpureport import ReportMaker, TunnelStats
@@ -37,7 +38,7 @@ from vpp_operator.agent.sources import ServiceSource, Source
 from vpp_operator.agent.status import Knowledge
 from vpp_operator.agent.steering import Network, NodeSteering
 from vpp_operator.api.base import API_VERSION
-from vpp_operator.api.conditions import ConditionType, Reason
+from vpp_operator.api.conditions import ConditionType
 from vpp_operator.api.dataplane import AttachMode, Dataplane, DataplaneSpec, FiguresServer
 from vpp_operator.dataplane.choice import VPP, read_choice
 from vpp_operator.dataplane.protocol import Dataplane as DataplaneProtocol
@@ -48,14 +49,14 @@ from vpp_operator.gtpu.model import ENDPOINT, SET, TUNNEL, IpAddress
 from vpp_operator.gtpu.table import GtpuTable
 from vpp_operator.gtpu.table import Options as GtpuOptions
 from vpp_operator.kube import Access, ApiAccess, ApiError
-from vpp_operator.node.spec import Finding, NodeSpec
+from vpp_operator.node.spec import Finding
 from vpp_operator.services.compute import Options
 from vpp_operator.services.decode import decode_service, decode_slice
 from vpp_operator.services.model import EndpointSlice
 from vpp_operator.services.table import ServiceTable
 from vpp_operator.watch import Watch, WatchTarget
 
-__all__ = ["Agent", "NodeChecks"]
+__all__ = ["Agent"]
 
 _log = structlog.get_logger(__name__)
 
@@ -67,18 +68,6 @@ STUCK_SECONDS = 120.0
 ENGINE_GRACE_SECONDS = 20.0
 """An engine may be away for this long before Floating endpoints move to another node."""
 LEAVE_SECONDS = 12.0
-
-
-class NodeChecks(Protocol):
-    """What is looked at on the node from time to time. Both calls block."""
-
-    def findings(self, spec: NodeSpec) -> list[Finding]:
-        """Return what hinders or limits the dataplane."""
-        ...
-
-    def attach_mode(self, spec: NodeSpec) -> AttachMode | None:
-        """Return how the node's pods are connected; None: not known."""
-        ...
 
 
 class Agent:
@@ -333,7 +322,7 @@ class Agent:
         ]
         impaired = self.services.impaired() | {o for o, _ in refused if o is not None and o.kind == "Service"}
         capacity = info.capacity if info is not None else {}
-        findings = [*self._findings, *self._pod_range_findings()]
+        findings = [*self._findings, *(pod_range_findings(self.node.facts) if self.node.ready() else ())]
         if other := self._other_proxy():
             left = f"{other.message}. The node's network is left as it is until they are gone"
             findings[findings.index(other)] = dataclasses.replace(other, message=left)
@@ -387,21 +376,6 @@ class Agent:
         unmade = self.gtpu.total() - loop.desired_count(Table.GTPU_TUNNEL)
         waiting = max(loop.waiting_in(Table.GTPU_TUNNEL), loop.waiting_in(Table.GTPU_UE))
         return max(0, unmade) + waiting + len(refused)
-
-    def _pod_range_findings(self) -> list[Finding]:
-        families = self.node.facts.families_without_pods() if self.node.ready() else ()
-        if not families or self.node.facts.masquerade_all:
-            return []
-        text = " and ".join(f"IPv{family}" for family in families)
-        return [
-            Finding(
-                "Degraded",
-                Reason.POD_RANGE_UNKNOWN,
-                f"the Node has no {text} range in spec.podCIDRs, so pods cannot be told from other clients: "
-                "every flow to a ClusterIP is masqueraded, and servers see the node's address as its client",
-                "give the cluster's pod ranges in the chart's value podCIDRs",
-            )
-        ]
 
     # --------------------------------------------------------------------------------------------------- run
 

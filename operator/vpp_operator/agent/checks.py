@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from vpp_operator.api.conditions import ConditionType
 from vpp_operator.api.dataplane import AttachMode
 from vpp_operator.node.preflight import attach_mode, check
 from vpp_operator.node.spec import Finding, NodeSpec
 
-__all__ = ["PreflightChecks"]
+__all__ = ["NodeChecks", "PreflightChecks"]
 
 
 _MODES = {
@@ -15,6 +17,18 @@ _MODES = {
     "isolated": AttachMode.ISOLATED_BRIDGE,
     "bridge": AttachMode.TRANSLATED_BRIDGE,
 }
+
+
+class NodeChecks(Protocol):
+    """What is looked at on the node from time to time. Both calls block."""
+
+    def findings(self, spec: NodeSpec) -> list[Finding]:
+        """Return what hinders or limits the dataplane."""
+        ...
+
+    def attach_mode(self, spec: NodeSpec) -> AttachMode | None:
+        """Return how the node's pods are connected; None: not known."""
+        ...
 
 
 class PreflightChecks:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vpp_operator.api.conditions import Reason
 from vpp_operator.dataplane.records import (
     KEY_SIZE,
     ConfigKey,
@@ -21,7 +22,7 @@ from vpp_operator.dataplane.records import (
     Record,
     Table,
 )
-from vpp_operator.node.spec import DEFAULT_SNAT_RANGES, IpAddress, IpNetwork
+from vpp_operator.node.spec import DEFAULT_SNAT_RANGES, Finding, IpAddress, IpNetwork
 
 __all__ = [
     "MAX_SNAT_RANGES",
@@ -32,6 +33,7 @@ __all__ = [
     "node_records",
     "parse_networks",
     "parse_port_ranges",
+    "pod_range_findings",
     "snat_ranges",
 ]
 
@@ -181,6 +183,23 @@ class NodeFacts:
         known = {network.version for network in self.pod_cidrs}
         served = {network.version for network in self.service_cidrs}
         return tuple(a.version for a in self.addresses() if a.version in served - known)
+
+
+def pod_range_findings(facts: NodeFacts) -> list[Finding]:
+    """Return what it costs that a family's pod ranges are not known."""
+    families = facts.families_without_pods()
+    if not families or facts.masquerade_all:
+        return []
+    text = " and ".join(f"IPv{family}" for family in families)
+    return [
+        Finding(
+            "Degraded",
+            Reason.POD_RANGE_UNKNOWN,
+            f"the Node has no {text} range in spec.podCIDRs, so pods cannot be told from other clients: "
+            "every flow to a ClusterIP is masqueraded, and servers see the node's address as its client",
+            "give the cluster's pod ranges in the chart's value podCIDRs",
+        )
+    ]
 
 
 def node_records(facts: NodeFacts) -> dict[Table, dict[bytes, bytes]]:
