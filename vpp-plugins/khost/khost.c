@@ -139,6 +139,7 @@ VNET_SW_INTERFACE_ADD_DEL_FUNCTION (on_interface_add_del);
 /* ---- start and end ---- */
 
 __clib_export khost_main_t khost_exported_main = {
+  .abi = KHOST_ABI,
   .on_record = on_record,
   .on_attached = on_attached,
   .on_switches = on_switches,

@@ -25,6 +25,7 @@ typedef struct
   fp_worker_t fp;
   u64 clock_read; /* CPU clock when fp's time was set */
   u64 age_ns, expire_ns; /* not before then is the next slice aged, are reassemblies looked at */
+  u8 *large;	   /* memory for packets of several buffers (khost_large.h) */
   u32 held;	   /* packets handed to khost_keep and not given back yet */
 } khost_worker_t;
 
@@ -44,8 +45,15 @@ typedef khost_switches_t khost_switches_fn (void);
 
 typedef void khost_interface_fn (u32 sw_if_index, int is_ethernet, int enable);
 
+/* Of what the plugins read in each other's memory: those built apart, of other sources, do not touch it. */
+#define KHOST_ABI                                                                                                      \
+  ((u64) sizeof (fp_region_t) << 48 ^ (u64) sizeof (khost_worker_t) << 32 ^ (u64) FP_COUNTERS << 24 ^ (u64) FP_DROPS << 16 ^ \
+   (u64) sizeof (fp_counters_t) << 4 ^ sizeof (khost_main_t))
+
 typedef struct khost_main
 {
+  u64 abi; /* KHOST_ABI; stays first */
+
   /* Read on the packet path. */
   khost_worker_t *workers; /* vector, by thread index */
   fp_region_t *region;
@@ -78,7 +86,14 @@ extern khost_main_t *khost;
 always_inline khost_main_t *
 khost_attach (void)
 {
-  return vlib_get_plugin_symbol (KHOST_PLUGIN, KHOST_SYMBOL);
+  khost_main_t *found = vlib_get_plugin_symbol (KHOST_PLUGIN, KHOST_SYMBOL);
+
+  if (found && found->abi != KHOST_ABI)
+    {
+      clib_warning ("khost_plugin.so was built from other sources than this plugin, which stays out of it: build and install them together");
+      return NULL;
+    }
+  return found;
 }
 
 always_inline khost_worker_t *

@@ -7,10 +7,12 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 
 #include <host/signalling.h>
+#include <khost/khost_large.h>
 #include <fastpath/fp_control.h>
 #include <fastpath/fp_fragment.h>
 #include <fastpath/fp_gtpu.h>
@@ -75,8 +77,10 @@ open_worker (khost_control_t *kc, u32 i)
   fp_worker_set_time (&w->fp, fp_now_ns ());
   w->fp.holds = calloc (1, sizeof (*w->fp.holds));
   w->fp.gtpu = calloc (1, sizeof (*w->fp.gtpu));
+  w->large = mmap (NULL, KHOST_LARGE * KHOST_LARGE_STRIDE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   kc->host.gtpu[i] = w->fp.gtpu;
-  return w->fp.holds && w->fp.gtpu ? NULL : clib_error_return (0, "khost: out of memory; raise the memory limit");
+  return w->fp.holds && w->fp.gtpu && w->large != MAP_FAILED ? NULL : clib_error_return (0, "khost: out of memory; raise the memory limit");
 }
 
 static void *
