@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Encapsulation in the graph: nodes that the FIB entries of UE pools lead to. */
 #include <kgtpu/kgtpu.h>
+#include <kgtpu/tally.h>
 #include <kgtpu/trace.h>
 #include <khost/khost_buffer.h>
 #include <khost/khost_error.h>
+#include <khost/khost_large.h>
 
 #include <fastpath/fp_gtpu.h>
 
@@ -20,6 +22,8 @@ typedef struct
   u32 data_size;
   u32 skip; /* skipOuterLookup is on */
   u32 skipped, kept;
+  u32 large; /* packets of the chunk that were gathered */
+  kgtpu_tally_t tally;
 } frame_t;
 
 static_always_inline u16
@@ -53,6 +57,8 @@ send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
   const dpo_id_t dpo = { .as_u64 = clib_atomic_load_relax_n (&path->dpo.as_u64) };
 
   khost_buffer_from_packet (f->vm, b, p);
+  f->tally.tx_packets++;
+  f->tally.tx_bytes += p->length;
   b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
   vnet_buffer (b)->ip.flow_hash = 0;
   if (PREDICT_TRUE (f->skip))
@@ -116,7 +122,9 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 	vlib_buffer_free (f->vm, bis + n, room - n);
       if (n == 0)
 	break;
+      kgtpu_tally_in (&f->tally, segments, n);
       fp_gtpu_encap_vector (&f->w->fp, segments, verdicts, n);
+      kgtpu_tally_ran (&f->tally);
       for (u32 i = 0; i < n; i++)
 	{
 	  vlib_buffer_t *s = vlib_get_buffer (f->vm, bis[i]);
@@ -139,6 +147,9 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 static_always_inline u16
 carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdict_t *v, u32 vrf)
 {
+  if (PREDICT_FALSE (f->large) && (v->action == FP_FORWARD || v->action == FP_REPLY) &&
+      khost_is_elsewhere (b, p, f->data_size) && !khost_buffer_take (f->vm, b, p))
+    return own_drop (f, b, FP_DROP_NO_ROOM);
   if (PREDICT_TRUE (v->action == FP_FORWARD && v->way == FP_WAY_GTPU))
     return send_outer (f, b, p);
   switch (v->action)
@@ -171,14 +182,15 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 
   f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_OUTER_LOOKUP) != 0;
   vlib_get_buffers (vm, bis, bufs, n);
-  for (u32 at = 0; at < n; at += CHUNK)
+  for (u32 at = 0, count; at < n; at += count)
     {
       fp_packet_t packets[CHUNK];
       fp_verdict_t verdicts[CHUNK];
       u32 vrfs[CHUNK];
       kgtpu_trace_t traces[CHUNK];
-      const u32 count = clib_min (CHUNK, n - at);
 
+      count = clib_min (CHUNK, n - at);
+      f.large = 0;
       for (u32 i = 0; i < count; i++)
 	{
 	  if (at + i + 8 < n)
@@ -187,6 +199,12 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 	    clib_prefetch_load (vlib_buffer_get_current (bufs[at + i + 4]));
 	  vrfs[i] = vnet_buffer (bufs[at + i])->ip.adj_index[VLIB_TX];
 	  to_packet (&f, bufs[at + i], &packets[i], f.km->vrfs[vrfs[i]].table);
+	  if (PREDICT_FALSE (packets[i].contiguous < packets[i].length))
+	    {
+	      f.large += khost_packet_gather (vm, f.w, f.large, bufs[at + i], &packets[i]);
+	      if (f.large == KHOST_LARGE)
+		count = i + 1; /* the places are taken: the others in the next round */
+	    }
 	}
       if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
 	for (u32 i = 0; i < count; i++)
@@ -194,7 +212,9 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 	    traces[i].vrf = packets[i].vrf;
 	    kgtpu_trace_header (&traces[i], &packets[i]);
 	  }
+      kgtpu_tally_in (&f.tally, packets, count);
       fp_gtpu_encap_vector (&f.w->fp, packets, verdicts, count);
+      kgtpu_tally_ran (&f.tally);
       for (u32 i = 0; i < count; i++)
 	{
 	  vlib_buffer_t *b = bufs[at + i];
@@ -215,6 +235,7 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 	    }
 	}
     }
+  kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_ENCAP, &f.tally);
   if (f.skipped)
     fp_count (&f.w->fp, FP_C_GTPU_OUTER_LOOKUP_SKIPPED, f.skipped);
   if (PREDICT_FALSE (f.kept))
