@@ -114,7 +114,7 @@ class Engine:
             region.seek(offset)
             region.write(content)
 
-    def wait_for_links(self, interfaces: list[str] | None, timeout: float = 10.0) -> None:
+    def wait_for_links(self, interfaces: list[str] | None, timeout: float = 60.0) -> None:
         """Wait until it receives on exactly these interfaces (None: until it answers)."""
         end = time.monotonic() + timeout
         while True:

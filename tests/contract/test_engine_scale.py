@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 from tests.contract.engine_lab import Namespace, Wire
 from tests.contract.engine_packets import addresses, packet
-from tests.contract.engine_process import Engine, embedded_engine
+from tests.contract.engine_process import Engine
 from tests.contract.engine_services import USABLE, V4, difference, settings
+from tests.contract.engines import engine_named
 
 from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.protocol import Batch
@@ -33,15 +34,15 @@ FIRST_VIP = int(ipaddress.ip_address("10.100.0.0"))
 FIRST_ENDPOINT = int(ipaddress.ip_address("10.128.0.0"))
 
 
-@pytest.fixture
-def large(node: Namespace) -> Iterator[Engine]:
+@pytest.fixture(params=["embedded-1", "vpp-1"])
+def large(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
     capacity = {
         "sessions": 4096,
         "services": SERVICES,
         "frontends": SERVICES,
         "endpoints": SERVICES * ENDPOINTS,
     }
-    with embedded_engine(node, capacity=capacity) as engine:
+    with engine_named(request.param, node, capacity) as engine:
         engine.start()
         yield engine
 
