@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <kgtpu/kgtpu.h>
+#include <vlib/threads.h>
 #include <vnet/fib/fib_table.h>
 #include <vnet/interface_funcs.h>
 #include <vnet/ip/format.h>
@@ -86,7 +87,8 @@ show_peers (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *cmd)
       vlib_cli_output (vm, "  [%u] %U, link MTU %u, way changed %u times\n      %U", slot, format_fib_prefix, &p->prefix,
 		       atomic_load (&r->gtpu_link_mtu[slot]), p->changes, format_dpo_id, &km->paths[slot].dpo, 6);
     }
-  vlib_cli_output (vm, "%u peers%s, smallest link MTU %u", n, n > most ? " (not all shown)" : "", km->link_mtu);
+  vlib_cli_output (vm, "%u peers%s, smallest link MTU %u, workers stopped %lu times by anyone", n,
+		   n > most ? " (not all shown)" : "", km->link_mtu, vlib_worker_threads[0].barrier_sync_count);
   return 0;
 }
 

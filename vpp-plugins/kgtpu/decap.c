@@ -2,9 +2,11 @@
 /* Decapsulation in the graph. Outer packets come by one of three ways: from UDP port 2152, from the bypass feature right behind ip input, or from the
  * FIB entry of a local address. What the kernel does not take goes on as if the node were not there. */
 #include <kgtpu/kgtpu.h>
+#include <kgtpu/tally.h>
 #include <kgtpu/trace.h>
 #include <khost/khost_buffer.h>
 #include <khost/khost_error.h>
+#include <khost/khost_large.h>
 #include <vnet/feature/feature.h>
 #include <vnet/ip/icmp4.h>
 #include <vnet/ip/icmp6.h>
@@ -36,6 +38,7 @@ typedef struct
   u32 packets, skipped[2];
   u64 bytes;
   u32 skipped_in_all, bypassed, kept;
+  kgtpu_tally_t tally;
 } frame_t;
 
 static void
@@ -132,6 +135,8 @@ deliver (frame_t *f, vlib_buffer_t *b, fp_packet_t *p)
   vnet_buffer (b)->ip.flow_hash = 0;
   f->packets++;
   f->bytes += p->length;
+  f->tally.tx_packets++;
+  f->tally.tx_bytes += p->length;
   return inner_next (f, b, p);
 }
 
@@ -265,8 +270,13 @@ sort (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 *payload, u32 data_size,
 }
 
 static_always_inline u16
-carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdict_t *v, u32 payload, const int six, const enum from from)
+carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdict_t *v, u32 payload, u32 data_size, const int six,
+	   const enum from from)
 {
+  /* a datagram that the kernel has put together of fragments lies in memory of its own, until its next call */
+  if (from == FROM_FIB && v->action == FP_FORWARD && PREDICT_FALSE (khost_is_elsewhere (b, p, data_size)) &&
+      !khost_buffer_take (f->vm, b, p))
+    return own_drop (f, b, FP_DROP_NO_ROOM);
   if (PREDICT_TRUE (v->action == FP_FORWARD && v->way == FP_WAY_GTPU))
     return deliver (f, b, p);
   switch (v->action)
@@ -334,7 +344,9 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
       if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
 	for (u32 i = 0; i < taken; i++)
 	  kgtpu_trace_header (&traces[i], &packets[i]);
+      kgtpu_tally_in (&f.tally, packets, taken);
       fp_gtpu_decap_vector (&f.w->fp, packets, verdicts, taken);
+      kgtpu_tally_ran (&f.tally);
       if (from == FROM_FEATURE)
 	f.bypassed += taken;
       for (u32 i = 0; i < taken; i++)
@@ -348,7 +360,7 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
 	      traces[i].verdict = verdicts[i];
 	      traces[i].vrf = packets[i].vrf;
 	    }
-	  nexts[index[i]] = carry_out (&f, b, bis[index[i]], &packets[i], &verdicts[i], payloads[i], six, from);
+	  nexts[index[i]] = carry_out (&f, b, bis[index[i]], &packets[i], &verdicts[i], payloads[i], data_size, six, from);
 	  if (traced && nexts[index[i]] != KGTPU_NEXT_NONE)
 	    {
 	      kgtpu_trace_t *t = vlib_add_trace (vm, node, b, sizeof (*t));
@@ -359,6 +371,7 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
 	}
     }
   count_interface (&f);
+  kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_DECAP, &f.tally);
   if (f.skipped_in_all)
     fp_count (&f.w->fp, FP_C_GTPU_INNER_INPUT_SKIPPED, f.skipped_in_all);
   if (f.bypassed)
