@@ -123,19 +123,15 @@ class Vpp:
         """How many there are; without any, main carries the packets."""
         return len(self.worker_threads)
 
-    @contextlib.contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Meanwhile no other process may take the workers' processors, so that a preemption is not counted.
+    def prefer(self, wanted: bool) -> None:
+        """Whether workers go before all other processes.
 
-        Only for the moment of a measurement: workers poll, and nothing else runs there.
+        They do while packets are measured, so that no preemption is counted, and while they sleep: VPP ends
+        itself if a worker that is waited for is not there within a second. Not while they poll for nothing.
         """
+        policy = (os.SCHED_FIFO, 1) if wanted else (os.SCHED_OTHER, 0)
         for thread in self.worker_threads:
-            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
-        try:
-            yield
-        finally:
-            for thread in self.worker_threads:
-                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+            os.sched_setscheduler(thread, policy[0], os.sched_param(policy[1]))
 
     @property
     def pid(self) -> int:
@@ -164,7 +160,15 @@ class Vpp:
         """One API request; BenchError if its retval is not 0."""
         if not self.alive():
             raise BenchError(f"VPP ended with {self._process.returncode}: {self.log_tail()}")
-        reply = getattr(self._api.api, message)(**arguments)
+        try:
+            reply = getattr(self._api.api, message)(**arguments)
+        except OSError as error:
+            # VPP closed the socket: most often it ended
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+            raise BenchError(
+                f"VPP does not answer {message} ({error}), exit {self._process.poll()}: {self.log_tail()}"
+            ) from error
         if getattr(reply, "retval", 0) != 0:
             said = str(getattr(reply, "reply", "")).strip()
             shown = arguments.get("cmd", arguments)
@@ -218,6 +222,7 @@ def running(installation: Installation, setup: Setup) -> Iterator[Vpp]:
         api = _connect(process, directory)
         vpp = Vpp(process, api, directory)
         vpp.worker_threads = worker_threads(vpp.cli("show threads"))
+        vpp.prefer(True)
         yield vpp
     finally:
         if api is not None:

@@ -166,8 +166,7 @@ class Meter:
         before = self._counters() if case.proof else Counter[str]()
         self._vpp.cli("clear errors")
         self._vpp.cli("clear runtime")
-        with self._vpp.undisturbed():
-            send(self._vpp, case.stream, case.packets)
+        send(self._vpp, case.stream, case.packets)
         threads = parse_runtime(self._vpp.cli("show runtime"))
         nodes = next((nodes for nodes in threads.values() if any(n.name == "pg-input" for n in nodes)), ())
         wrong = faults(case.path, nodes, case.packets)

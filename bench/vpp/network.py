@@ -80,11 +80,13 @@ def awake(vpp: Vpp) -> Iterator[None]:
             "packet-generator new { name awake limit 0 rate 1 size 64-64 source pg0 interface pg0 worker 0 "
             "node ip4-input data { UDP: 192.0.2.1 -> 192.0.2.2 UDP: 1 -> 2 incrementing 8 } }"
         )
+    vpp.prefer(False)
     vpp.cli("packet-generator enable-stream awake")
     try:
         yield
     finally:
         vpp.cli("packet-generator disable-stream awake")
+        vpp.prefer(True)
 
 
 def add_stream(vpp: Vpp, name: str, interface: str, mac: bytes, ip_packets: Iterable[bytes]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,7 @@ def ipv4(source: int, destination: int, protocol: int, payload: bytes, ttl: int 
     )
 
 
+@functools.lru_cache(maxsize=64)
 def _words(data: bytes) -> int:
     if len(data) & 1:
         data += b"\0"
