@@ -3,9 +3,10 @@
 
 #include <vnet/feature/feature.h>
 #include <vnet/plugin/plugin.h>
+#include <vpp/app/version.h>
 
 #ifndef VPP_OPERATOR_VERSION
-#define VPP_OPERATOR_VERSION "0"
+#define VPP_OPERATOR_VERSION "unknown"
 #endif
 
 klb_main_t klb_main;
@@ -57,12 +58,8 @@ on_interface (u32 sw_if_index, int is_ethernet, int enable)
 static clib_error_t *
 klb_init (vlib_main_t *vm)
 {
-  clib_error_t *error;
-
   klb_filter_init ();
-  error = klb_vip_init ();
-  if (error)
-    return error;
+  klb_vip_init ();
   khost = khost_attach ();
   if (!khost)
     {
@@ -93,5 +90,6 @@ VNET_FEATURE_INIT (klb6_feature, static) = {
 
 VLIB_PLUGIN_REGISTER () = {
   .version = VPP_OPERATOR_VERSION,
+  .version_required = VPP_BUILD_VER,
   .description = "Kubernetes Services: load balancing and NAT",
 };

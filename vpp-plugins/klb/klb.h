@@ -38,7 +38,7 @@ typedef struct
 extern klb_main_t klb_main;
 
 /* klb_vip.c: addresses of Services in the FIB. */
-clib_error_t *klb_vip_init (void);
+void klb_vip_init (void);
 void klb_vip_on_prefix (const fp_wire_prefix_t *prefix, int is_delete);
 void klb_vip_on_frontend (const fp_wire_frontend_t *frontend, int is_delete);
 /* Whether packets to a Service address (family 4: the first four bytes) are led to the klb DPO. */
@@ -46,9 +46,6 @@ int klb_vip_routed (u32 vrf, u8 family, const u8 *address);
 /* Each second: other routes may cover them now. */
 void klb_vip_follow_covers (void);
 u8 *format_klb_vips (u8 *s, va_list *args);
-
-/* klb_trace.c */
-u8 *format_klb_trace (u8 *s, va_list *args);
 
 /* klb.c: enable or disable the feature nodes of both families. Exported, for interfaces that khost does not know of. */
 int klb_interface_enable (u32 sw_if_index, int enable);

@@ -7,7 +7,7 @@
 #include <vnet/dpo/drop_dpo.h>
 #include <vnet/fib/fib_entry.h>
 
-#include <fastpath/fp_control_state.h>
+#include <fastpath/fp_publish.h>
 #include <fastpath/fp_tables.h>
 
 #define KLB_FIB_PRIORITY 2 /* before routes and interfaces' addresses: a node's own address may be a Service's too */
@@ -232,55 +232,58 @@ klb_vip_routed (u32 vrf, u8 family, const u8 *address)
   return is_covered (vrf, family, address) || hash_get_mem (vips.by_key, &key);
 }
 
-/* Routes of all addresses that the ranges no longer cover, or cover now. */
+static int
+is_range (const klb_route_key_t *key)
+{
+  const fp_wire_prefix_t *p;
+
+  vec_foreach (p, vips.ranges)
+    if (p->length == key->length && in_range (p, key->vrf, key->family, key->address))
+      return 1;
+  return 0;
+}
+
+/* Addresses that no range covers now get routes of their own. */
 static void
-follow_ranges (void)
+route_uncovered (void)
 {
   const fp_region_t *r = khost->region;
-  const fp_index_t *x = &r->controlled[FP_CONTROLLED_FRONTEND].index;
-  klb_route_key_t *gone = 0, *key;
-  klb_route_t *route;
+  u64 position = 0, word;
 
-  for (u64 position = 0; position < fp_index_positions (x); position++)
+  while ((word = fp_control_next (r, FP_CONTROLLED_FRONTEND, &position)))
     {
-      const u64 word = atomic_load_explicit (fp_index_at (x, position), memory_order_relaxed);
-      const fp_frontend_key_t *f;
-      klb_route_key_t wanted;
+      const fp_frontend_key_t *f = &fp_frontend_at (r, fp_word_slot (word))->key;
+      klb_route_key_t key;
 
-      if (!(word & FP_WORD_LIVE) || fp_word_slot (word) >= r->controlled[FP_CONTROLLED_FRONTEND].capacity)
-	continue;
-      f = &fp_frontend_at (r, fp_word_slot (word))->key;
       if (f->scope & FP_SCOPE_NODE_PORT || is_covered (f->vrf, f->scope, f->address))
 	continue;
-      wanted = address_key (f->vrf, f->scope, f->address);
-      route_add (&wanted);
+      key = address_key (f->vrf, f->scope, f->address);
+      route_add (&key);
     }
+}
+
+/* Addresses that a range covers now need none. */
+static void
+unroute_covered (void)
+{
+  klb_route_key_t *covered = 0, *key;
+  klb_route_t *route;
+
   pool_foreach (route, vips.routes)
-    if (route->key.length == (route->key.family == 6 ? 128 : 32) &&
-	is_covered (route->key.vrf, route->key.family, route->key.address))
-      {
-	fp_wire_prefix_t *p;
-	int own = 0;
-	vec_foreach (p, vips.ranges)
-	  own |= p->length == route->key.length && in_range (p, route->key.vrf, route->key.family, route->key.address);
-	if (!own)
-	  vec_add1 (gone, route->key);
-      }
-  vec_foreach (key, gone)
+    if (!is_range (&route->key) && is_covered (route->key.vrf, route->key.family, route->key.address))
+      vec_add1 (covered, route->key);
+  vec_foreach (key, covered)
     route_delete (key);
-  vec_free (gone);
+  vec_free (covered);
 }
 
 void
 klb_vip_on_prefix (const fp_wire_prefix_t *prefix, int is_delete)
 {
-  const klb_route_key_t key = ({
-    klb_route_key_t k = { .vrf = prefix->vrf, .family = prefix->family, .length = prefix->length };
-    clib_memcpy (k.address, prefix->address, 16);
-    k;
-  });
+  klb_route_key_t key = { .vrf = prefix->vrf, .family = prefix->family, .length = prefix->length };
   u32 i;
 
+  clib_memcpy (key.address, prefix->address, 16);
   vec_foreach_index (i, vips.ranges)
     if (!memcmp (&vips.ranges[i], prefix, FP_WIRE_PREFIX_KEY))
       break;
@@ -290,14 +293,15 @@ klb_vip_on_prefix (const fp_wire_prefix_t *prefix, int is_delete)
     {
       vec_del1 (vips.ranges, i);
       route_delete (&key);
+      route_uncovered ();
       klb_filter_rebuild (); /* sessions that go on need it */
     }
   else
     {
       vec_add1 (vips.ranges, *prefix);
       route_add (&key);
+      unroute_covered ();
     }
-  follow_ranges ();
 }
 
 /* ---- single addresses ---- */
@@ -369,11 +373,10 @@ format_klb_vips (u8 *s, va_list *args)
   return s;
 }
 
-clib_error_t *
+void
 klb_vip_init (void)
 {
   vips.by_key = hash_create_mem (0, sizeof (klb_route_key_t), sizeof (uword));
   klb_main.dpo_type = dpo_register_new_type (&klb_dpo_vft, klb_dpo_nodes);
   klb_main.fib_source = fib_source_allocate ("klb", KLB_FIB_PRIORITY, FIB_SOURCE_BH_SIMPLE);
-  return 0;
 }
