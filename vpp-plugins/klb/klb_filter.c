@@ -73,18 +73,26 @@ bits_crowded (const klb_bits_t *b)
   return b->set > bits_size (b) / 8 && b->shift > 64 - KLB_FILTER_LOG2_MAX;
 }
 
+/* Room for the addresses that the tables hold; or for as many as crowd the present filter, which sessions may have brought. */
+static void
+bits_size_up (klb_bits_t *b, const klb_bits_t *present, u64 addresses)
+{
+  bits_init (b, present && bits_crowded (present) ? clib_max (addresses, (u64) present->set) : addresses);
+}
+
 static klb_filter_t *
 filter_new (const fp_region_t *r)
 {
   klb_filter_t *f = clib_mem_alloc_aligned (sizeof (*f), CLIB_CACHE_LINE_BYTES);
+  const klb_filter_t *present = klb_main.filter;
   const u64 endpoints = r ? r->controlled[FP_CONTROLLED_ENDPOINT].used : 0;
   const u64 prefixes = r ? r->controlled[FP_CONTROLLED_PREFIX].used : 0;
 
   clib_memset (f, 0, sizeof (*f));
   for (int v6 = 0; v6 < 2; v6++)
     {
-      bits_init (&f->source[v6], endpoints);
-      bits_init (&f->destination[v6], prefixes);
+      bits_size_up (&f->source[v6], present ? &present->source[v6] : NULL, endpoints);
+      bits_size_up (&f->destination[v6], present ? &present->destination[v6] : NULL, prefixes);
     }
   return f;
 }
