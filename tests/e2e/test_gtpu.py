@@ -158,8 +158,9 @@ def carried(gtpu: Gtpu, way: Bearer, seconds: float = 30) -> None:
     """Wait until a user's datagrams come back, then send a few, all of which must."""
     wait_for(f"{way.ue} is carried", lambda: gtpu.mobile.flow(way, 20, 0.2).problem(way.ue), seconds, 0.5)
     flow = gtpu.mobile.flow(way, RATE, 1)
+    # All that were sent came back; a loaded machine sends less in a second.
     assert flow.problem(way.ue) == ""
-    assert flow.sent == RATE
+    assert flow.sent > RATE / 2
 
 
 def during(flow: Callable[[], Flow], *actions: Callable[[], None]) -> Flow:
@@ -215,7 +216,7 @@ def test_a_user_reaches_services_of_the_cluster(gtpu: Gtpu, n3: str) -> None:
 
             wait_for(f"{ue} is answered by the Service", problem, 60, 0.5)
             flow = gtpu.mobile.flow(way, RATE, 1)
-            assert (flow.answered, flow.errors) == (RATE, {})
+            assert (flow.answered, flow.errors) == (flow.sent, {}) and flow.sent > RATE / 2
             environment.delete("service/data")
     finally:
         environment.delete("service/data", "pod/data")
