@@ -440,7 +440,9 @@ async def test_source_port_follows_the_flow(
 
 
 @OUTER
-async def test_outer_fragments_are_put_together(dataplane: MessageDataplane, wire: Wire, o: Outer) -> None:
+async def test_outer_fragments_are_put_together(
+    dataplane: MessageDataplane, wire: Wire, o: Outer, onward: Onward
+) -> None:
     await programme(dataplane, gtpu(o))
     inner = up(I6, bytes(k % 251 for k in range(1400)))
     fragments = split(gtp(o, inner), 400)
@@ -451,7 +453,7 @@ async def test_outer_fragments_are_put_together(dataplane: MessageDataplane, wir
         frame = wire.receive()
         stats = await dataplane.stats()
         assert frame is not None, {k: v for k, v in {**stats.counters, **stats.drops}.items() if v}
-        assert frame.packet == inner
+        assert frame.packet == onward(inner)
         wire.expect_nothing(0.1)
         _identification[0] += 1
     counters = (await dataplane.stats()).counters
