@@ -52,8 +52,9 @@ await_slots (vlib_main_t *vm, const fp_msg_t *h)
       return;
 }
 
-u8 *
-khost_call (vlib_main_t *vm, const u8 *request, u32 length, i32 *rv)
+/* Carries out one message. Returns the answer, a vector of bytes to be freed, or NULL with a VNET_API_ERROR in *rv: it is no message at all. */
+static u8 *
+call (vlib_main_t *vm, const u8 *request, u32 length, i32 *rv)
 {
   khost_control_t *kc = &khost_control;
   host_request_t q;
@@ -107,7 +108,7 @@ vl_api_khost_call_t_handler (vl_api_khost_call_t *mp)
   vl_api_khost_call_reply_t *rmp;
   vl_api_registration_t *client;
   i32 rv;
-  u8 *answer = khost_call (vlib_get_main (), mp->request, clib_net_to_host_u32 (mp->length), &rv);
+  u8 *answer = call (vlib_get_main (), mp->request, clib_net_to_host_u32 (mp->length), &rv);
   const u32 length = vec_len (answer);
 
   /* Looked up now: the client may have gone while the call was suspended. */

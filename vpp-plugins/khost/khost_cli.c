@@ -47,7 +47,9 @@ show_khost (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *comman
   const khost_control_t *kc = &khost_control;
   const fp_region_report_t *report = &kc->host.report;
   const khost_interface_t *interface;
+  const khost_worker_t *worker;
   clib_error_t *error = closed ();
+  u32 held = 0;
 
   if (error)
     return error;
@@ -58,6 +60,9 @@ show_khost (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *comman
   vlib_cli_output (vm, "%u threads, %llu messages of the control plane, %llu of them refused", kc->host.workers, kc->calls,
 		   kc->calls_refused);
   vlib_cli_output (vm, "%llu worker barriers since the start, whoever asked for them", vlib_worker_threads->barrier_sync_count);
+  vec_foreach (worker, khost_exported_main.workers)
+    held += worker->held;
+  vlib_cli_output (vm, "%u fragments wait for their first", held);
   vec_foreach (interface, kc->interfaces)
     vlib_cli_output (vm, "interface %U%s", format_vnet_sw_if_index_name, vnet_get_main (), interface->sw_if_index,
 		     interface->is_ethernet ? ", frames of Ethernet tunnels" : "");

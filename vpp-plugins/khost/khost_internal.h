@@ -78,8 +78,4 @@ void khost_process_wake (vlib_main_t *vm);
 
 void khost_stats_init (vlib_main_t *vm);
 
-/* One message of the control plane (khost_call.c). Returns the answer, a vector of bytes to be freed, or NULL with a VNET_API_ERROR in *rv: it is no
- * message at all. Where a process may be suspended it is, between slices of records. */
-u8 *khost_call (vlib_main_t *vm, const u8 *request, u32 length, i32 *rv);
-
 #endif /* included_khost_internal_h */
