@@ -80,9 +80,12 @@ class Graph:
         quiet: float = 0.05,
         limit: float = 5.0,
         worker: int | None = None,
+        times: int = 1,
+        rate: int = 0,
     ) -> dict[str, list[bytes]]:
         """Put IP packets in by a link; return what came out of each link, as IP packets.
 
+        ``times``: how often all of them, ``rate``: packets in a second.
         Frames of other types (ARP) and neighbour discovery are left out.
         """
         link = self.links[name]
@@ -98,6 +101,8 @@ class Graph:
         self.cli(*(f"packet-generator capture {n} pcap {file}" for n, file in captures.items()))
         stream = f"s{self._runs}"
         at = "" if worker is None else f" worker {worker}"
+        at += f" limit {len(packets) * times}" if times > 1 else ""
+        at += f" rate {rate}" if rate else ""
         self.cli(
             f"packet-generator new pcap {source} source {name} name {stream}{at}",
             f"packet-generator enable-stream {stream}",
@@ -106,12 +111,19 @@ class Graph:
         while f" {stream} " in self.engine.cli("show packet-generator") and self._running(stream):
             assert time.monotonic() < end, "the packet generator does not come to its end"
             time.sleep(0.01)
-        time.sleep(quiet)
+        self._settle(quiet)
         self.cli(
             f"packet-generator delete {stream}",
             *(f"packet-generator capture {n} disable" for n in captures),
         )
         return {n: self._read(file) for n, file in captures.items()}
+
+    def _settle(self, quiet: float) -> None:
+        """Wait until the links' counters stand still."""
+        before = ""
+        while (now := self.engine.cli("show interface")) != before:
+            before = now
+            time.sleep(quiet)
 
     def _running(self, stream: str) -> bool:
         for line in self.engine.cli("show packet-generator").splitlines():
