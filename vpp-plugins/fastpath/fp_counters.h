@@ -83,7 +83,7 @@
   _ (FRAGMENT_DROPPED, fragmentFollows, "fragment of a datagram whose first was dropped")                                       \
   _ (NO_ROOM, noRoom, "buffer too small for the answer")                                                                        \
   _ (UNSUPPORTED, unsupported, "protocol that Services do not carry")                                                           \
-  _ (UNRESOLVED, unresolved, "record not resolved yet after a restart")                                                         \
+  _ (UNRESOLVED, unresolved, "no route to the peer, or a record not resolved yet")                                                         \
   _ (OPTIONS, unsupportedOptions, "source route, or more extension headers than are followed")                                  \
   _ (FRAGMENT_BAD, badFragment, "fragment of a wrong length, or one that hides or overwrites its transport header")             \
   _ (ICMP_EMBEDDED, badIcmpError, "ICMP error whose embedded packet is cut short or was not sent by its receiver")             \

@@ -10,7 +10,7 @@
 
 #include <fastpath/fp_control.h>
 
-/* Outer packets are at least this big where the link's size is not known. */
+/* What the FIB answers where the size of the link is not known. */
 #define UNKNOWN_MTU 0xffff
 
 static void
