@@ -80,6 +80,10 @@ class Environment:
         name: str = daemonset["spec"]["template"]["spec"]["containers"][0]["name"]
         return name
 
+    def engines(self) -> set[str]:
+        """The engines that forward on the nodes."""
+        return {item["status"].get("engine", "") for item in install.items(self.kubectl, "dataplanes")}
+
     # -- clients -----------------------------------------------------------------------------------------
 
     @property
