@@ -68,6 +68,7 @@ typedef struct
   dpo_id_t parent; /* for what is not GTP-U; of clones only */
   u32 locks;
   u8 own; /* VPP receives what comes to this address */
+  f64 given_up; /* when, if nothing in the FIB leads here any more */
 } kgtpu_local_t;
 
 /* A local GTP-U address. */
@@ -102,6 +103,7 @@ typedef struct
   /* Main thread. */
   kgtpu_peer_t *peers;
   kgtpu_endpoint_t *endpoints; /* pool */
+  u32 *given_up; /* of locals, oldest first */
   u8 *interfaces; /* by sw_if_index: enum kgtpu_interface */
   u32 n_endpoints[2];
   u32 chain_node[2]; /* registered at the port before us; ~0: none */

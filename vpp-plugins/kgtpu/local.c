@@ -11,6 +11,8 @@
 
 #define LOCAL_PRIORITY 0x02 /* before the interfaces' own entries: an interposed one shows them as its parent */
 
+#define LOCAL_KEPT_S   1.0
+
 /* ---- UE pools ---- */
 
 static void
@@ -57,10 +59,32 @@ kgtpu_pool_change (const fp_wire_prefix_t *p, int is_delete)
 
 /* ---- local addresses ---- */
 
+/* Packets on their way from lookup to our node still use what the FIB has given up: it is kept until they are through, by far. */
+static void
+local_reclaim (kgtpu_main_t *km, f64 now)
+{
+  u32 i = 0;
+
+  for (; i < vec_len (km->given_up); i++)
+    {
+      kgtpu_local_t *l = pool_elt_at_index (km->locals, km->given_up[i]);
+
+      if (now - l->given_up < LOCAL_KEPT_S)
+	break;
+      dpo_reset (&l->parent);
+      pool_put (km->locals, l);
+    }
+  if (i)
+    vec_delete (km->given_up, i, 0);
+}
+
 static kgtpu_local_t *
 local_alloc (kgtpu_main_t *km)
 {
   vlib_main_t *vm = vlib_get_main ();
+
+  local_reclaim (km, vlib_time_now (vm));
+
   const int grows = pool_get_will_expand (km->locals);
   kgtpu_local_t *l;
 
@@ -86,8 +110,8 @@ local_unlock (dpo_id_t *dpo)
 
   if (--l->locks)
     return;
-  dpo_reset (&l->parent);
-  pool_put (kgtpu_main.locals, l);
+  l->given_up = vlib_time_now (vlib_get_main ());
+  vec_add1 (kgtpu_main.given_up, l - kgtpu_main.locals);
 }
 
 static void
