@@ -211,6 +211,9 @@ def started_in_memory(engine: Callable[[Path], EngineT]) -> Iterator[EngineT]:
         if made.process is not None and made.process.poll() is None:
             made.kill()
         shutil.rmtree(directory)
+        # VPP's memory for API clients, named after the directory it runs in.
+        for left in directory.parent.glob(f"dev-shm-{directory.name}-*"):
+            left.unlink()
 
 
 @contextlib.contextmanager
