@@ -37,11 +37,11 @@ def install(kubeconfig: Path, *settings: str) -> None:
 
 
 def engine_settings() -> list[str]:
-    """Chart values that choose the engine: VPP_OPERATOR_E2E_ENGINE, else the chart's own default; without a
-    VPP on this machine there is no image with one."""
+    """Chart values that choose the engine: VPP_OPERATOR_E2E_ENGINE, else the chart's own default; and the image
+    with VPP, if this machine has a VPP to make it of."""
     engine = os.environ.get("VPP_OPERATOR_E2E_ENGINE")
     chosen = [f"engine={engine}"] if engine else []
-    return chosen if vpp.prefix() else [*chosen, "images.vpp.repository="]
+    return [*chosen, "images.vpp.repository=vpp-operator/vpp"] if vpp.prefix() else chosen
 
 
 def uninstall(kubeconfig: Path) -> None:
