@@ -37,7 +37,7 @@ def install(kubeconfig: Path, *settings: str) -> None:
 
 
 def engine_settings() -> list[str]:
-    """Chart values that choose the engine: VPP_OPERATOR_E2E_ENGINE, else the chart's own default; and the image
+    """Chart values that choose the engine: VPP_OPERATOR_E2E_ENGINE, else the chart's default; and the image
     with VPP, if this machine has a VPP to make it of."""
     engine = os.environ.get("VPP_OPERATOR_E2E_ENGINE")
     chosen = [f"engine={engine}"] if engine else []
