@@ -208,7 +208,7 @@ is_plain_gtpu (const vlib_buffer_t *b, const u8 *h, const int six)
 	 fp_load16 (h + 22) == fp_net16 (FP_GTPU_PORT) && !(fp_load16 (h + 6) & fp_net16 (0x3fff));
 }
 
-/* The next node if the packet is not for the kernel, KGTPU_NEXT_NONE if it is. */
+/* The next node if the packet is not for the kernel, KHOST_STAYS if it is. */
 static_always_inline u16
 sort_fib (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 vrf, u32 data_size, const int six)
 {
@@ -222,7 +222,7 @@ sort_fib (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 vrf, u32 data_size, 
     {
       khost_packet_from_buffer (f->vm, b, p, vrf, data_size, FP_PACKET_IP_VALID);
       f->bypassed++;
-      return KGTPU_NEXT_NONE;
+      return KHOST_STAYS;
     }
   /* VPP's own address: its way, reassembly included. */
   if (f->km->locals[index].own)
@@ -238,7 +238,7 @@ sort_fib (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 vrf, u32 data_size, 
 	return six ? KGTPU_NEXT_IP6_LOCAL : KGTPU_NEXT_IP4_LOCAL;
       f->bypassed++;
     }
-  return KGTPU_NEXT_NONE;
+  return KHOST_STAYS;
 }
 
 static_always_inline u16
@@ -266,7 +266,7 @@ sort (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 *payload, u32 data_size,
   if (from == FROM_FIB)
     return sort_fib (f, b, p, vrf, data_size, six);
   khost_packet_from_buffer (f->vm, b, p, vrf, data_size, FP_PACKET_IP_VALID);
-  return KGTPU_NEXT_NONE;
+  return KHOST_STAYS;
 }
 
 static_always_inline u16
@@ -295,11 +295,11 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
     case FP_HOLD:
       khost_keep (f->w);
       f->kept++;
-      return KGTPU_NEXT_NONE;
+      return KHOST_STAYS;
     case FP_CONSUMED:
       vlib_buffer_free_one (f->vm, bi);
       f->kept++;
-      return KGTPU_NEXT_NONE;
+      return KHOST_STAYS;
     case FP_DROP:
       return dropped (f, b, v->reason);
     default:
@@ -337,7 +337,7 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
 	  nexts[i] = sort (&f, bufs[i], &packets[taken], &payloads[taken], data_size, six, from);
 	  index[taken] = (u16) i;
 	  packets[taken].cookie = khost_cookie (bis[i], node->node_index);
-	  taken += nexts[i] == KGTPU_NEXT_NONE;
+	  taken += nexts[i] == KHOST_STAYS;
 	}
       if (taken == 0)
 	continue;
@@ -361,7 +361,7 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
 	      traces[i].vrf = packets[i].vrf;
 	    }
 	  nexts[index[i]] = carry_out (&f, b, bis[index[i]], &packets[i], &verdicts[i], payloads[i], data_size, six, from);
-	  if (traced && nexts[index[i]] != KGTPU_NEXT_NONE)
+	  if (traced && nexts[index[i]] != KHOST_STAYS)
 	    {
 	      kgtpu_trace_t *t = vlib_add_trace (vm, node, b, sizeof (*t));
 	      *t = traces[i];
@@ -376,20 +376,7 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
     fp_count (&f.w->fp, FP_C_GTPU_INNER_INPUT_SKIPPED, f.skipped_in_all);
   if (f.bypassed)
     fp_count (&f.w->fp, FP_C_GTPU_BYPASSED, f.bypassed);
-  if (PREDICT_FALSE (f.kept))
-    {
-      u32 left = 0, rest[VLIB_FRAME_SIZE];
-      for (u32 i = 0; i < n; i++)
-	if (nexts[i] != KGTPU_NEXT_NONE)
-	  {
-	    rest[left] = bis[i];
-	    nexts[left++] = nexts[i];
-	  }
-      if (left)
-	vlib_buffer_enqueue_to_next (vm, node, rest, nexts, left);
-    }
-  else
-    vlib_buffer_enqueue_to_next (vm, node, bis, nexts, n);
+  khost_enqueue (vm, node, bis, nexts, n, f.kept);
   return n;
 }
 

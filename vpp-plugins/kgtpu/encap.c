@@ -160,7 +160,7 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
       in_segments (f, b, p, vrf);
       vlib_buffer_free_one (f->vm, bi);
       f->kept++;
-      return KGTPU_NEXT_NONE;
+      return KHOST_STAYS;
     case FP_DROP:
       return dropped (f, b, v->reason);
     default: /* its pool has gone from the region, and will from the FIB */
@@ -221,7 +221,7 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 	  const u32 skipped = f.skipped;
 
 	  nexts[at + i] = carry_out (&f, b, bis[at + i], &packets[i], &verdicts[i], vrfs[i]);
-	  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && nexts[at + i] != KGTPU_NEXT_NONE &&
+	  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && nexts[at + i] != KHOST_STAYS &&
 	      b->flags & VLIB_BUFFER_IS_TRACED)
 	    {
 	      kgtpu_trace_t *t = vlib_add_trace (vm, node, b, sizeof (*t));
@@ -238,20 +238,7 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
   kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_ENCAP, &f.tally);
   if (f.skipped)
     fp_count (&f.w->fp, FP_C_GTPU_OUTER_LOOKUP_SKIPPED, f.skipped);
-  if (PREDICT_FALSE (f.kept))
-    {
-      u32 left = 0, rest[VLIB_FRAME_SIZE];
-      for (u32 i = 0; i < n; i++)
-	if (nexts[i] != KGTPU_NEXT_NONE)
-	  {
-	    rest[left] = bis[i];
-	    nexts[left++] = nexts[i];
-	  }
-      if (left)
-	vlib_buffer_enqueue_to_next (vm, node, rest, nexts, left);
-    }
-  else
-    vlib_buffer_enqueue_to_next (vm, node, bis, nexts, n);
+  khost_enqueue (vm, node, bis, nexts, n, f.kept);
   return n;
 }
 

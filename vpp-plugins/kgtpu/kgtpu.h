@@ -29,8 +29,7 @@ enum kgtpu_next
 #define _(n, s) KGTPU_NEXT_##n,
   KGTPU_FOREACH_NEXT (_)
 #undef _
-    KGTPU_N_NEXT,
-  KGTPU_NEXT_NONE = 0xffff, /* the buffer stays with us, or is gone */
+  KGTPU_N_NEXT,
 };
 
 /* Where outer packets to a peer go. Read by the nodes, by peer slot. */

@@ -150,4 +150,28 @@ khost_buffer_from_packet (vlib_main_t *vm, vlib_buffer_t *b, const fp_packet_t *
     khost_buffer_offloads (vm, b, p);
 }
 
+/* Next node of a buffer that stays with the node (held), or is gone already. */
+#define KHOST_STAYS 0xffff
+
+/* Enqueues the n buffers of a frame but those that stay, of which there are n_stay. `bis` and `nexts` may be changed. */
+always_inline void
+khost_enqueue (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, u16 *nexts, u32 n, u32 n_stay)
+{
+  if (PREDICT_FALSE (n_stay))
+    {
+      u32 left = 0;
+
+      for (u32 i = 0; i < n; i++)
+	if (nexts[i] != KHOST_STAYS)
+	  {
+	    bis[left] = bis[i];
+	    nexts[left++] = nexts[i];
+	  }
+      n = left;
+      if (n == 0)
+	return;
+    }
+  vlib_buffer_enqueue_to_next (vm, node, bis, nexts, n);
+}
+
 #endif /* included_khost_buffer_h */

@@ -12,8 +12,6 @@
 
 STATIC_ASSERT (VLIB_FRAME_SIZE <= FP_VECTOR_MAX, "a frame is one vector");
 
-#define KLB_KEPT 0xffff /* no next node: the buffer stays here */
-
 typedef enum
 {
   KLB_NEXT_DROP,
@@ -157,7 +155,7 @@ klb_settle (klb_call_t *c, u32 at, fp_packet_t *p, const fp_verdict_t *v, klb_no
       if (kind == KLB_FEATURE)
 	vnet_buffer (b)->ip.fib_index = klb_feature_fib (klb_vrfs (v6), b);
       khost_keep (c->w);
-      c->next[at] = KLB_KEPT;
+      c->next[at] = KHOST_STAYS;
       c->n_kept++;
       return 0;
     default:
@@ -227,27 +225,6 @@ klb_serve (klb_call_t *c, const u16 *which, u32 n, klb_node_kind_t kind, int v6,
     klb_trace_after (c, which, n, packets, verdicts);
 }
 
-/* Enqueue all but those that are kept. */
-always_inline void
-klb_send (klb_call_t *c)
-{
-  u32 n = c->n_from;
-
-  if (PREDICT_FALSE (c->n_kept))
-    {
-      n = 0;
-      for (u32 i = 0; i < c->n_from; i++)
-	if (c->next[i] != KLB_KEPT)
-	  {
-	    c->from[n] = c->from[i];
-	    c->next[n++] = c->next[i];
-	  }
-      if (!n)
-	return;
-    }
-  vlib_buffer_enqueue_to_next (c->vm, c->node, c->from, c->next, n);
-}
-
 always_inline void
 klb_open (klb_call_t *c, vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 {
@@ -271,7 +248,7 @@ klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, 
   if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
     klb_trace_before (&c, v6 ? klb_vrf_other6 : klb_vrf_other4);
   klb_serve (&c, NULL, c.n_from, kind, v6, held_node);
-  klb_send (&c);
+  khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
   return frame->n_vectors;
 }
 
@@ -302,7 +279,7 @@ klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, in
     }
   if (n_taken)
     klb_serve (&c, taken, n_taken, KLB_FEATURE, v6, held_node);
-  klb_send (&c);
+  khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
   return frame->n_vectors;
 }
 
