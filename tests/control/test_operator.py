@@ -259,10 +259,13 @@ def test_unreachable_agent_is_told_once_and_taken_back_by_the_agent(plane: Contr
 
 def finish_restart(plane: ControlPlane, component: str, node: str, old: str) -> None:
     """Be the kubelet that ends the old pod and starts the new one."""
-    name = wait_for(
-        f"a new {component} on {node}",
-        lambda: next((n for n in [pod_of(plane, component, node)] if n not in (None, old)), None),
-    )
+
+    def successor() -> str | None:
+        end_deleted(plane)
+        name = pod_of(plane, component, node)
+        return None if name == old else name
+
+    name = wait_for(f"a new {component} on {node}", successor)
     pod = get(plane, "pod", name, "-n", NAMESPACE)
     bind(plane, pod)
     set_pod_ready(plane, name, True)
