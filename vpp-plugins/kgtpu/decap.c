@@ -108,27 +108,13 @@ inner_next (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
 }
 
 static_always_inline u16
-dropped (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
-{
-  b->error = f->node->errors[reason];
-  return KGTPU_NEXT_DROP;
-}
-
-static_always_inline u16
-own_drop (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
-{
-  fp_count_drop (&f->w->fp, reason);
-  return dropped (f, b, reason);
-}
-
-static_always_inline u16
 deliver (frame_t *f, vlib_buffer_t *b, fp_packet_t *p)
 {
   khost_buffer_from_packet (f->vm, b, p);
   if (PREDICT_FALSE (fp_gtpu_may_be_nested (p)) && fp_gtpu_is_ours (&f->w->fp, p))
-    return own_drop (f, b, FP_DROP_GTPU_NESTED);
+    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_GTPU_NESTED);
   if (PREDICT_FALSE (!to_vrf (f, p->vrf)))
-    return own_drop (f, b, FP_DROP_UNRESOLVED);
+    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED);
   b->flags &= ~VNET_BUFFER_F_LOCALLY_ORIGINATED;
   vnet_buffer (b)->sw_if_index[VLIB_RX] = f->sw_if_index;
   vnet_buffer (b)->sw_if_index[VLIB_TX] = ~0;
@@ -175,7 +161,7 @@ pass_fib (frame_t *f, vlib_buffer_t *b)
   const kgtpu_local_t *l;
 
   if (PREDICT_FALSE (index >= vec_len (f->km->locals) || !dpo_id_is_valid (&f->km->locals[index].parent)))
-    return own_drop (f, b, FP_DROP_UNRESOLVED); /* held while the entry went away */
+    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED); /* held while the entry went away */
   l = &f->km->locals[index];
   vnet_buffer (b)->ip.adj_index[VLIB_TX] = l->parent.dpoi_index;
   return l->parent.dpoi_next_node;
@@ -217,7 +203,7 @@ sort_fib (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 vrf, u32 data_size, 
   const u8 *h;
 
   if (PREDICT_FALSE (index >= vec_len (f->km->locals)))
-    return own_drop (f, b, FP_DROP_UNRESOLVED);
+    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED);
   if (PREDICT_TRUE (plain && f->km->fib_bypass))
     {
       khost_packet_from_buffer (f->vm, b, p, vrf, data_size, FP_PACKET_IP_VALID);
@@ -276,14 +262,14 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
   /* a datagram that the kernel has put together of fragments lies in memory of its own, until its next call */
   if (from == FROM_FIB && v->action == FP_FORWARD && PREDICT_FALSE (khost_is_elsewhere (b, p, data_size)) &&
       !khost_buffer_take (f->vm, b, p))
-    return own_drop (f, b, FP_DROP_NO_ROOM);
+    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_NO_ROOM);
   if (PREDICT_TRUE (v->action == FP_FORWARD && v->way == FP_WAY_GTPU))
     return deliver (f, b, p);
   switch (v->action)
     {
     case FP_FORWARD:
       if (v->way == FP_WAY_ETHERNET)
-	return own_drop (f, b, FP_DROP_UNSUPPORTED);
+	return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNSUPPORTED);
       if (from == FROM_FIB)
 	f->bypassed--;
       return pass (f, b, payload, six, from);
@@ -301,9 +287,9 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
       f->kept++;
       return KHOST_STAYS;
     case FP_DROP:
-      return dropped (f, b, v->reason);
+      return kgtpu_dropped (f->node, b, v->reason);
     default:
-      return own_drop (f, b, FP_DROP_UNSUPPORTED);
+      return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNSUPPORTED);
     }
 }
 

@@ -26,20 +26,6 @@ typedef struct
   kgtpu_tally_t tally;
 } frame_t;
 
-static_always_inline u16
-dropped (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
-{
-  b->error = f->node->errors[reason];
-  return KGTPU_NEXT_DROP;
-}
-
-static_always_inline u16
-own_drop (frame_t *f, vlib_buffer_t *b, enum fp_drop reason)
-{
-  fp_count_drop (&f->w->fp, reason);
-  return dropped (f, b, reason);
-}
-
 static_always_inline void
 to_packet (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 table)
 {
@@ -64,13 +50,13 @@ send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
   if (PREDICT_TRUE (f->skip))
     {
       if (PREDICT_FALSE (!dpo_id_is_valid (&dpo) || dpo.dpoi_type == DPO_DROP))
-	return own_drop (f, b, FP_DROP_UNRESOLVED);
+	return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED);
       vnet_buffer (b)->ip.adj_index[VLIB_TX] = dpo.dpoi_index;
       f->skipped++;
       return dpo.dpoi_next_node;
     }
   if (PREDICT_FALSE (path->fib_index == ~0))
-    return own_drop (f, b, FP_DROP_UNRESOLVED);
+    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED);
   vnet_buffer (b)->sw_if_index[VLIB_TX] = path->fib_index;
   return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
 }
@@ -134,7 +120,7 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 	  else if (verdicts[i].action == FP_REPLY)
 	    nexts[i] = answer (f, s, &segments[i], vrf);
 	  else
-	    nexts[i] = dropped (f, s, verdicts[i].reason);
+	    nexts[i] = kgtpu_dropped (f->node, s, verdicts[i].reason);
 	}
       vlib_buffer_enqueue_to_next (f->vm, f->node, bis, nexts, n);
       n = n == room && room == SEGMENTS;
@@ -149,7 +135,7 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
 {
   if (PREDICT_FALSE (f->large) && (v->action == FP_FORWARD || v->action == FP_REPLY) &&
       khost_is_elsewhere (b, p, f->data_size) && !khost_buffer_take (f->vm, b, p))
-    return own_drop (f, b, FP_DROP_NO_ROOM);
+    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_NO_ROOM);
   if (PREDICT_TRUE (v->action == FP_FORWARD && v->way == FP_WAY_GTPU))
     return send_outer (f, b, p);
   switch (v->action)
@@ -162,9 +148,9 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
       f->kept++;
       return KHOST_STAYS;
     case FP_DROP:
-      return dropped (f, b, v->reason);
+      return kgtpu_dropped (f->node, b, v->reason);
     default: /* its pool has gone from the region, and will from the FIB */
-      return own_drop (f, b, FP_DROP_GTPU_NO_TUNNEL);
+      return kgtpu_own_drop (f->node, f->w, b, FP_DROP_GTPU_NO_TUNNEL);
     }
 }
 

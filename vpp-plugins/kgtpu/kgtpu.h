@@ -167,4 +167,20 @@ kgtpu_vrf_index (const kgtpu_main_t *km, u32 table, u32 last)
   return found ? (u32) found[0] : ~0;
 }
 
+/* Next node of a packet that the kernel dropped. */
+always_inline u16
+kgtpu_dropped (vlib_node_runtime_t *node, vlib_buffer_t *b, enum fp_drop reason)
+{
+  b->error = node->errors[reason];
+  return KGTPU_NEXT_DROP;
+}
+
+/* The same for one that a node drops by itself: it is counted here. */
+always_inline u16
+kgtpu_own_drop (vlib_node_runtime_t *node, khost_worker_t *w, vlib_buffer_t *b, enum fp_drop reason)
+{
+  fp_count_drop (&w->fp, reason);
+  return kgtpu_dropped (node, b, reason);
+}
+
 #endif /* included_kgtpu_h */
