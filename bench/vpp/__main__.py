@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="leave the labs out that take minutes")
     parser.add_argument("--only", default="", metavar="PATTERN", help="labs whose name matches")
     parser.add_argument("--list", action="store_true", help="list the labs and end")
+    parser.add_argument("--plugins", type=Path, default=PLUGINS, help="where our plugins were built")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help=f"where the records go ({RESULTS.name})"
     )
@@ -88,7 +89,9 @@ def main() -> int:
             raise BenchError(f"no records in {options.results}: run the benchmark first")
         results = earlier
     else:
-        bench = Bench(find(PLUGINS), options.rounds, lambda line: print(line, file=sys.stderr, flush=True))
+        bench = Bench(
+            find(options.plugins), options.rounds, lambda line: print(line, file=sys.stderr, flush=True)
+        )
         bench.results.machine = machine(bench)
         measure(bench, labs, options.results)
         results = bench.results if earlier is None else earlier.merged(bench.results)

@@ -1,25 +1,21 @@
-"""GTP-U: decapsulation and encapsulation, the switches one by one and together."""
+"""GTP-U: decapsulation and encapsulation, beside VPP's own plugin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from bench.vpp import gtpu_in_tree, gtpu_own, network
 from bench.vpp.control import Control
 from bench.vpp.engine import Setup, Vpp
 from bench.vpp.gtpu_own import ALL, Switches
-from bench.vpp.labs import NO_PLUGINS, Bench, count_text, round_packets
+from bench.vpp.labs import Bench, count_text, round_packets, side_by_side
 from bench.vpp.measure import Case, Switch
 from bench.vpp.network import Pair, address
 from bench.vpp.records import Rate
 
-from vpp_operator.dataplane.records import GtpuPsc
-
 DECAP = "GTP-U: decapsulation, IPv4 payload, 98 bytes in"
 ENCAP = "GTP-U: encapsulation, 64 bytes in"
-SWITCHES_DECAP = "Optimisations: decapsulation"
-SWITCHES_ENCAP = "Optimisations: encapsulation"
 IN_TREE_TUNNELS = 100_000
 """More of them are not given to VPP's own plugin: each is an interface."""
 
@@ -47,39 +43,50 @@ def decapsulation(tunnels: int) -> Callable[[Bench], None]:
     """Frames of 98 bytes with an IPv4 packet in a G-PDU."""
 
     def run(bench: Bench) -> None:
-        with bench.vpp(setup(bench, tunnels, 2)) as vpp:
-            if tunnels <= IN_TREE_TUNNELS:
-                cases = _in_tree_decap(bench, vpp, tunnels)
-            else:
-                cases = []
-                bench.leave(DECAP, "in-tree", load_text(tunnels, True), "a tunnel is an interface there")
-            if not bench.own:
-                bench.leave(DECAP, "ours", load_text(tunnels, True), NO_PLUGINS)
-                bench.measure(vpp, cases)
-                return
-            with bench.control(vpp) as control:
-                to = network.pair(vpp, 2)
-                vpp.cli(f"ip route add 50.0.0.0/8 via {to.next_hop} {to.outside}")
-                _program(bench, vpp, control, to, to.peer, tunnels)
-                own = [
-                    _own_decap(vpp, control, to, switches, tunnels, at_random)
-                    for at_random in _orders(tunnels)
-                    for switches in (ALL, replace(ALL, bypass="feature"))
-                ]
-                for at_random in _orders(tunnels):
-                    _decap_stream(vpp, to, tunnels, at_random)
-                bench.measure(vpp, [*(_alone(control, case) for case in cases), *own], control)
-                if tunnels >= 1000:
-                    gone = control.remove(gtpu_own.TABLES)
-                    del gone
-                    control.program(gtpu_own.records(to.local, to.peer, tunnels, by_index=False))
-                    hashed = _own_decap(vpp, control, to, ALL, tunnels, True, ", TEIDs by hash")
-                    bench.measure(vpp, [hashed], control)
+        def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
+            to = network.pair(vpp, 2)
+            vpp.cli(f"ip route add 50.0.0.0/8 via {to.next_hop} {to.outside}")
+            _program(bench, control, to, to.peer, tunnels)
+            ours = [
+                _own_decap(vpp, control, to, switches, tunnels, at_random)
+                for at_random in _orders(tunnels)
+                for switches in (ALL, replace(ALL, bypass="feature"))
+            ]
+            for at_random in _orders(tunnels):
+                _decap_stream(vpp, to, tunnels, at_random)
+            bench.measure(vpp, [*(alone(control, case) for case in cases), *ours], control)
+            if tunnels >= 1000:
+                control.remove(gtpu_own.TABLES)
+                control.program(gtpu_own.records(to.local, to.peer, tunnels, by_index=False))
+                hashed = _own_decap(vpp, control, to, ALL, tunnels, True, ", TEIDs by hash")
+                bench.measure(vpp, [hashed], control)
+
+        _beside(bench, DECAP, tunnels, 2, lambda vpp: _in_tree_decap(bench, vpp, tunnels), own)
 
     return run
 
 
-def _alone(control: Control, case: Case) -> Case:
+def _beside(
+    bench: Bench,
+    group: str,
+    tunnels: int,
+    sets: int,
+    in_tree: Callable[[Vpp], list[Case]],
+    own: Callable[[Vpp, Control, list[Case]], None],
+) -> None:
+    """`side_by_side`, with `sets` times as many interfaces as tunnels for VPP's own, unless too many."""
+    few = tunnels <= IN_TREE_TUNNELS
+    side_by_side(
+        bench,
+        setup(bench, tunnels, sets),
+        group,
+        load_text(tunnels, True),
+        in_tree if few else "a tunnel is an interface there",
+        own,
+    )
+
+
+def alone(control: Control, case: Case) -> Case:
     """An in-tree case with our local address away meanwhile: UDP port 2152 is then the in-tree plugin's."""
     if "ip4-udp-lookup" not in case.path:
         return case
@@ -118,7 +125,7 @@ def _in_tree_decap(bench: Bench, vpp: Vpp, tunnels: int) -> list[Case]:
     return cases
 
 
-def _program(bench: Bench, vpp: Vpp, control: Control, to: Pair, peer: str, tunnels: int) -> None:
+def _program(bench: Bench, control: Control, to: Pair, peer: str, tunnels: int) -> None:
     timed = control.program(gtpu_own.records(to.local, peer, tunnels))
     if tunnels >= 1000:
         name = f"ours, typed records to results: {count_text(tunnels, 'tunnel')} and their users"
@@ -153,12 +160,12 @@ def _own_decap(
         switches.decap_path(),
         gtpu_own.PLUGIN,
         round_packets(tunnels),
-        switch=_set(vpp, control, to, switches),
+        switch=set_switches(vpp, control, to, switches),
         proof=switches.decap_proof(),
     )
 
 
-def _set(vpp: Vpp, control: Control, to: Pair, switches: Switches) -> Switch:
+def set_switches(vpp: Vpp, control: Control, to: Pair, switches: Switches) -> Switch:
     """The switches in effect; the bypass feature, where they want it, on the interface packets come by."""
     feature = gtpu_own.feature(vpp, to.inside, "kgtpu4-bypass") if switches.bypass == "feature" else Switch()
 
@@ -176,31 +183,16 @@ def encapsulation(tunnels: int) -> Callable[[Bench], None]:
     """Frames of 64 bytes to users behind tunnels: 100 bytes out; and one Ethernet tunnel, 114 bytes out."""
 
     def run(bench: Bench) -> None:
-        with bench.vpp(setup(bench, tunnels, 1)) as vpp:
-            if tunnels <= IN_TREE_TUNNELS:
-                cases = _in_tree_encap(vpp, tunnels)
-            else:
-                cases = []
-                bench.leave(ENCAP, "in-tree", load_text(tunnels, True), "a tunnel is an interface there")
-            if not bench.own:
-                bench.leave(ENCAP, "ours", load_text(tunnels, True), NO_PLUGINS)
-                bench.measure(vpp, cases)
-                return
-            with bench.control(vpp) as control:
-                to = network.pair(vpp, 2)
-                _program(bench, vpp, control, to, to.next_hop, tunnels)
-                for at_random in _orders(tunnels):
-                    cases.append(_own_encap(vpp, control, to, tunnels, at_random, "kgtpu, all switches on"))
-                bench.measure(vpp, cases, control)
-                psc = gtpu_own.records(to.local, to.next_hop, tunnels, psc=GtpuPsc.DL)
-                control.program(psc)
-                case = _own_encap(
-                    vpp, control, to, tunnels, tunnels > 1, "kgtpu, all switches on, PSC", "psc"
-                )
-                bench.measure(vpp, [case], control)
+        def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
+            to = network.pair(vpp, 2)
+            _program(bench, control, to, to.next_hop, tunnels)
+            ours = [_own_encap(vpp, control, to, tunnels, at_random) for at_random in _orders(tunnels)]
+            bench.measure(vpp, [*cases, *ours], control)
             if tunnels == 1:
                 reason = "kgtpu carries no Ethernet payload in the graph yet"
                 bench.leave(ENCAP, "kgtpu, Ethernet payload", load_text(1, False), reason)
+
+        _beside(bench, ENCAP, tunnels, 1, lambda vpp: _in_tree_encap(vpp, tunnels), own)
 
     return run
 
@@ -246,108 +238,18 @@ def _in_tree_encap(vpp: Vpp, tunnels: int) -> list[Case]:
     return cases
 
 
-def _own_encap(
-    vpp: Vpp, control: Control, to: Pair, tunnels: int, at_random: bool, name: str, stream: str = ""
-) -> Case:
-    stream = stream or _stream_name(to, at_random)
+def _own_encap(vpp: Vpp, control: Control, to: Pair, tunnels: int, at_random: bool) -> Case:
+    stream = _stream_name(to, at_random)
     numbers = gtpu_in_tree.order(tunnels, at_random, 256)
     gtpu_in_tree.add_encap_stream(vpp, stream, to, address("16.0.0.1"), numbers)
     return Case(
         ENCAP,
-        f"{name}, IPv4 payload",
+        "kgtpu, all switches on, IPv4 payload",
         load_text(tunnels, at_random),
         stream,
         ALL.encap_path(),
         gtpu_own.PLUGIN,
         round_packets(tunnels),
-        switch=_set(vpp, control, to, ALL),
+        switch=set_switches(vpp, control, to, ALL),
         proof=ALL.encap_proof(),
     )
-
-
-# ---- the six optimisations ----
-
-OFF: dict[str, object] = {
-    "cache": False,
-    "skip_inner": False,
-    "bypass": "",
-    "loop": 1,
-    "prefetch": False,
-    "skip_outer": False,
-}
-
-
-def _with(switches: Switches, name: str, value: object) -> Switches:
-    return replace(switches, **{name: value})  # type: ignore[arg-type]
-
-
-def combinations(names: Iterable[str]) -> list[tuple[str, Switches]]:
-    """Rows of an optimisation table: all off, each alone, all on, all but each. Pure."""
-    forms = {"bypass": ("feature", "fib"), "loop": (2, 4)}
-    wanted = list(names)
-    rows: list[tuple[str, Switches]] = [("all off", Switches())]
-    for name in wanted:
-        for value in forms.get(name, (True,)):
-            switches = _with(Switches(), name, value)
-            rows.append((f"{switches.text} alone", switches))
-    everything = ALL
-    for name in set(OFF) - set(wanted):
-        everything = _with(everything, name, OFF[name])
-    rows.append(("all on", everything))
-    for name in wanted:
-        missing = _with(Switches(), name, getattr(ALL, name)).text
-        rows.append((f"all but {missing}", _with(everything, name, OFF[name])))
-    return rows
-
-
-def optimisations(tunnels: int) -> Callable[[Bench], None]:
-    """Every switch alone, and everything without it, in both directions, at random."""
-
-    def run(bench: Bench) -> None:
-        load = load_text(tunnels, True)
-        if not bench.own:
-            bench.leave(SWITCHES_DECAP, "all", load, NO_PLUGINS)
-            return
-        with bench.vpp(gtpu_own.setup(tunnels, Setup())) as vpp, bench.control(vpp) as control:
-            inward, outward = network.pair(vpp, 0), network.pair(vpp, 1)
-            vpp.cli(f"ip route add 50.0.0.0/8 via {inward.next_hop} {inward.outside}")
-            # one endpoint; its peer is reached by another interface than packets to users come by
-            control.program(gtpu_own.records(inward.local, inward.peer, tunnels))
-            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
-            gtpu_in_tree.add_decap_stream(
-                vpp, "decap", inward, inward.local, inward.peer, address("50.0.0.1"), numbers
-            )
-            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
-            gtpu_in_tree.add_encap_stream(vpp, "encap", outward, address("16.0.0.1"), numbers)
-            length = round_packets(tunnels)
-            cases = [
-                Case(
-                    SWITCHES_DECAP,
-                    name,
-                    load,
-                    "decap",
-                    switches.decap_path(),
-                    gtpu_own.PLUGIN,
-                    length,
-                    switch=_set(vpp, control, inward, switches),
-                    proof=switches.decap_proof(),
-                )
-                for name, switches in combinations(("cache", "skip_inner", "bypass", "loop", "prefetch"))
-            ]
-            cases += [
-                Case(
-                    SWITCHES_ENCAP,
-                    name,
-                    load,
-                    "encap",
-                    switches.encap_path(),
-                    gtpu_own.PLUGIN,
-                    length,
-                    switch=_set(vpp, control, outward, switches),
-                    proof=switches.encap_proof(),
-                )
-                for name, switches in combinations(("loop", "prefetch", "skip_outer"))
-            ]
-            bench.measure(vpp, cases, control)
-
-    return run

@@ -8,9 +8,8 @@ from dataclasses import replace
 from bench.vpp import network, services_in_tree, services_own
 from bench.vpp.control import Control
 from bench.vpp.engine import BenchError, Vpp
-from bench.vpp.labs import NO_PLUGINS, Bench, count_text, round_packets
+from bench.vpp.labs import Bench, count_text, round_packets, side_by_side
 from bench.vpp.measure import VECTOR, Case, send
-from bench.vpp.network import Pair
 from bench.vpp.records import Rate
 
 from vpp_operator.dataplane.records import Protocol
@@ -30,27 +29,27 @@ def known(flows: int, count: int) -> Callable[[Bench], None]:
     def run(bench: Bench) -> None:
         load = f"{count_text(flows, 'flow')}, {count_text(count, 'Service')}"
         base = services_in_tree.cnat_setup(flows)
-        with bench.vpp(services_own.setup(flows, count, base) if bench.own else base) as vpp:
-            lb, cnat = network.pair(vpp, 0), network.pair(vpp, 1)
-            if count <= IN_TREE_SERVICES:
-                cases = _in_tree(bench, vpp, (lb, cnat), flows, count, load)
-            else:
-                cases = []
-                bench.leave(KNOWN, "in-tree lb, cnat", load, "programming them takes minutes")
-            if not bench.own:
-                bench.leave(KNOWN, "ours", load, NO_PLUGINS)
-                bench.measure(vpp, cases)
-                return
-            with bench.control(vpp) as control:
-                bench.measure(vpp, cases + _own(bench, vpp, control, flows, count, load), control)
+
+        def in_tree(vpp: Vpp) -> list[Case]:
+            return _in_tree(bench, vpp, flows, count, load)
+
+        def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
+            bench.measure(vpp, cases + _own(bench, vpp, control, flows, count, load), control)
+
+        side_by_side(
+            bench,
+            services_own.setup(flows, count, base) if bench.own else base,
+            KNOWN,
+            load,
+            in_tree if count <= IN_TREE_SERVICES else "programming lb and cnat takes minutes",
+            own,
+        )
 
     return run
 
 
-def _in_tree(
-    bench: Bench, vpp: Vpp, pairs: tuple[Pair, Pair], flows: int, count: int, load: str
-) -> list[Case]:
-    lb, cnat = pairs
+def _in_tree(bench: Bench, vpp: Vpp, flows: int, count: int, load: str) -> list[Case]:
+    lb, cnat = network.pair(vpp, 0), network.pair(vpp, 1)
     bench.results.rates.append(services_in_tree.program_lb(vpp, lb, count, flows))
     stream = services_in_tree.flow_packets(flows, count, services_in_tree.LB_VIPS)
     network.add_stream(vpp, "lb", lb.inside, lb.inside_mac, stream)
@@ -106,28 +105,26 @@ def new(live: int) -> Callable[[Bench], None]:
         fresh = NEW_PACKETS * (bench.rounds + 1)
         load = f"beside {count_text(live, 'live flow')}, {count_text(count, 'Service')}"
         base = services_in_tree.cnat_setup(live + fresh)
-        with bench.vpp(services_own.setup(live + fresh, count, base) if bench.own else base) as vpp:
-            lb, cnat = network.pair(vpp, 0), network.pair(vpp, 1)
-            cases = [_once(case) for case in _in_tree(bench, vpp, (lb, cnat), live + fresh, count, load)]
+
+        def in_tree(vpp: Vpp) -> list[Case]:
+            cases = [_once(case) for case in _in_tree(bench, vpp, live + fresh, count, load)]
             for case in cases:
                 send(vpp, case.stream, live)
-            if bench.own:
-                with bench.control(vpp) as control:
-                    to = network.pair(vpp, 2)
-                    services_own.program(vpp, control, to, count)
-                    for protocol in (Protocol.UDP, Protocol.TCP):
-                        stream = services_own.add_streams(vpp, to, live + fresh, count, protocol)[0]
-                        send(vpp, stream, live)
-                        plugin, path = services_own.PLUGIN, services_own.FORWARD_PATH
-                        name = f"klb, {protocol.name}"
-                        proof = ("sessionsCreated",)
-                        cases.append(
-                            _once(Case(NEW, name, load, stream, path, plugin, slack=SLACK, proof=proof))
-                        )
-                    bench.measure(vpp, cases, control)
-                    return
-            bench.leave(NEW, "ours", load, NO_PLUGINS)
-            bench.measure(vpp, cases)
+            return cases
+
+        def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
+            to = network.pair(vpp, 2)
+            services_own.program(vpp, control, to, count)
+            for protocol in (Protocol.UDP, Protocol.TCP):
+                stream = services_own.add_streams(vpp, to, live + fresh, count, protocol)[0]
+                send(vpp, stream, live)
+                plugin, path = services_own.PLUGIN, services_own.FORWARD_PATH
+                case = Case(NEW, f"klb, {protocol.name}", load, stream, path, plugin, slack=SLACK)
+                cases.append(_once(replace(case, proof=("sessionsCreated",))))
+            bench.measure(vpp, cases, control)
+
+        setup = services_own.setup(live + fresh, count, base) if bench.own else base
+        side_by_side(bench, setup, NEW, load, in_tree, own)
 
     return run
 

@@ -69,6 +69,33 @@ class Bench:
         self.results.left.append(Left(group, case, load, reason))
 
 
+def side_by_side(
+    bench: Bench,
+    setup: Setup,
+    group: str,
+    load: str,
+    in_tree: Callable[[Vpp], list[Case]] | str,
+    own: Callable[[Vpp, Control, list[Case]], None],
+) -> None:
+    """One VPP with its own plugins set up by `in_tree`, then ours.
+
+    `own` programs ours and measures, the cases of `in_tree` among its own. Text instead of `in_tree` is why
+    VPP's own are left out. Without our plugins the others are measured alone.
+    """
+    with bench.vpp(setup) as vpp:
+        cases: list[Case] = []
+        if isinstance(in_tree, str):
+            bench.leave(group, "in-tree", load, in_tree)
+        else:
+            cases = in_tree(vpp)
+        if not bench.own:
+            bench.leave(group, "ours", load, NO_PLUGINS)
+            bench.measure(vpp, cases)
+            return
+        with bench.control(vpp) as control:
+            own(vpp, control, cases)
+
+
 @dataclass(frozen=True)
 class Lab:
     """A lab by name: `run` adds to the bench's results."""

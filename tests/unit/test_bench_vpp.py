@@ -9,7 +9,7 @@ from bench.vpp import others, packets, pages, table
 from bench.vpp.engine import BenchError, Installation, Setup, find, startup_conf, worker_threads
 from bench.vpp.gains import gains
 from bench.vpp.gtpu_own import ALL, Switches
-from bench.vpp.lab_gtpu import combinations
+from bench.vpp.lab_switches import combinations
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
 from bench.vpp.records import Left, Machine, Rate, Results, Row, Spread, spread

@@ -1,0 +1,102 @@
+"""The six optimisations of GTP-U: every switch alone, all, and all without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from bench.vpp import gtpu_in_tree, gtpu_own, network
+from bench.vpp.engine import Setup
+from bench.vpp.gtpu_own import ALL, Switches
+from bench.vpp.lab_gtpu import load_text, set_switches
+from bench.vpp.labs import NO_PLUGINS, Bench, round_packets
+from bench.vpp.measure import Case
+from bench.vpp.network import address
+
+SWITCHES_DECAP = "Optimisations: decapsulation"
+SWITCHES_ENCAP = "Optimisations: encapsulation"
+
+OFF: dict[str, object] = {
+    "cache": False,
+    "skip_inner": False,
+    "bypass": "",
+    "loop": 1,
+    "prefetch": False,
+    "skip_outer": False,
+}
+
+
+def _with(switches: Switches, name: str, value: object) -> Switches:
+    return replace(switches, **{name: value})  # type: ignore[arg-type]
+
+
+def combinations(names: Iterable[str]) -> list[tuple[str, Switches]]:
+    """Rows of an optimisation table: all off, each alone, all on, all but each. Pure."""
+    forms = {"bypass": ("feature", "fib"), "loop": (2, 4)}
+    wanted = list(names)
+    rows: list[tuple[str, Switches]] = [("all off", Switches())]
+    for name in wanted:
+        for value in forms.get(name, (True,)):
+            switches = _with(Switches(), name, value)
+            rows.append((f"{switches.text} alone", switches))
+    everything = ALL
+    for name in set(OFF) - set(wanted):
+        everything = _with(everything, name, OFF[name])
+    rows.append(("all on", everything))
+    for name in wanted:
+        missing = _with(Switches(), name, getattr(ALL, name)).text
+        rows.append((f"all but {missing}", _with(everything, name, OFF[name])))
+    return rows
+
+
+def optimisations(tunnels: int) -> Callable[[Bench], None]:
+    """Every switch alone, and everything without it, in both directions, at random."""
+
+    def run(bench: Bench) -> None:
+        load = load_text(tunnels, True)
+        if not bench.own:
+            bench.leave(SWITCHES_DECAP, "all", load, NO_PLUGINS)
+            return
+        with bench.vpp(gtpu_own.setup(tunnels, Setup())) as vpp, bench.control(vpp) as control:
+            inward, outward = network.pair(vpp, 0), network.pair(vpp, 1)
+            vpp.cli(f"ip route add 50.0.0.0/8 via {inward.next_hop} {inward.outside}")
+            # one endpoint; its peer is reached by another interface than packets to users come by
+            control.program(gtpu_own.records(inward.local, inward.peer, tunnels))
+            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+            gtpu_in_tree.add_decap_stream(
+                vpp, "decap", inward, inward.local, inward.peer, address("50.0.0.1"), numbers
+            )
+            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+            gtpu_in_tree.add_encap_stream(vpp, "encap", outward, address("16.0.0.1"), numbers)
+            length = round_packets(tunnels)
+            cases = [
+                Case(
+                    SWITCHES_DECAP,
+                    name,
+                    load,
+                    "decap",
+                    switches.decap_path(),
+                    gtpu_own.PLUGIN,
+                    length,
+                    switch=set_switches(vpp, control, inward, switches),
+                    proof=switches.decap_proof(),
+                )
+                for name, switches in combinations(("cache", "skip_inner", "bypass", "loop", "prefetch"))
+            ]
+            cases += [
+                Case(
+                    SWITCHES_ENCAP,
+                    name,
+                    load,
+                    "encap",
+                    switches.encap_path(),
+                    gtpu_own.PLUGIN,
+                    length,
+                    switch=set_switches(vpp, control, outward, switches),
+                    proof=switches.encap_proof(),
+                )
+                for name, switches in combinations(("loop", "prefetch", "skip_outer"))
+            ]
+            bench.measure(vpp, cases, control)
+
+    return run
