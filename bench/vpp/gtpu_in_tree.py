@@ -13,6 +13,8 @@ from bench.vpp.records import Rate
 
 USERS = address("100.64.0.0")
 """Tunnel i belongs to the user at USERS + i."""
+USERS_IN_TREE = address("101.0.0.0")
+"""Other users, for encapsulation by VPP's own plugin: a host route to each."""
 INNER = bytes(20)
 """Payload of the inner UDP packet: 48 bytes of inner packet make 98 bytes of frame."""
 PLAIN = bytes(22)
@@ -28,10 +30,22 @@ DEFAULT_PATH = (
     "ip4-lookup",
     "ip4-rewrite",
 )
-BEST_PATH = ("ip4-input", "ip4-gtpu-bypass", "gtpu4-input", "ip4-lookup", "ip4-rewrite")
-ENCAP_PATH = ("ip4-input", "ip4-lookup", "ip4-rewrite", "gtpu4-encap", "ip4-load-balance", "ip4-rewrite")
 ETHERNET_PATH = ("l2-input", "l2-output", "gtpu4-encap", "ip4-load-balance", "ip4-rewrite")
-PLUGIN = frozenset({"ip4-gtpu-bypass", "gtpu4-input", "gtpu4-encap"})
+PLUGIN = frozenset(
+    name for f in (4, 6) for name in (f"ip{f}-gtpu-bypass", f"gtpu{f}-input", f"gtpu{f}-encap")
+)
+
+
+def best_path(family: int = 4) -> tuple[str, ...]:
+    """Nodes of decapsulation in the best configuration; `family` is the outer packet's, IPv4 is inside."""
+    ip, gtpu = f"ip{family}", f"gtpu{family}"
+    return (f"{ip}-input", f"{ip}-gtpu-bypass", f"{gtpu}-input", "ip4-lookup", "ip4-rewrite")
+
+
+def encap_path(family: int = 4) -> tuple[str, ...]:
+    """Nodes of encapsulation; `family` is the outer packet's."""
+    outer = (f"gtpu{family}-encap", f"ip{family}-load-balance", f"ip{family}-rewrite")
+    return ("ip4-input", "ip4-lookup", "ip4-rewrite", *outer)
 
 
 @dataclass(frozen=True)
@@ -51,13 +65,19 @@ def exists(vpp: Vpp, number: int) -> bool:
         return False
 
 
-def add_tunnels(vpp: Vpp, local: str, peer: str, count: int, decap_next: str, first: int = 0) -> Programmed:
-    """Tunnels of TEID 1..count by CLI script, the fastest way that the plugin offers; `first` are there."""
+def add_tunnels(
+    vpp: Vpp, local: str, peer: str, count: int, decap_next: str, first: int = 0, qfi: int | None = None
+) -> Programmed:
+    """Tunnels of TEID 1..count by CLI script, the fastest way that the plugin offers; `first` are there.
+
+    With a `qfi` they write a PDU Session Container.
+    """
+    rest = f"decap-next {decap_next}" + ("" if qfi is None else f" qfi {qfi}")
     began = time.monotonic()
     with awake(vpp):
         vpp.script(
             [
-                f"create gtpu tunnel src {local} dst {peer} teid {teid} tteid {teid} decap-next {decap_next}"
+                f"create gtpu tunnel src {local} dst {peer} teid {teid} tteid {teid} {rest}"
                 for teid in range(1, count + 1)
             ]
         )

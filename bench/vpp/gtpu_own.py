@@ -27,7 +27,9 @@ from vpp_operator.dataplane.records import (
 )
 
 ENDPOINT = gtpu_endpoint_id("bench")
-PLUGIN = frozenset({"kgtpu4-input", "kgtpu4-bypass", "kgtpu4-local", "kgtpu4-encap"})
+PLUGIN = frozenset(
+    f"kgtpu{family}-{node}" for family in (4, 6) for node in ("input", "bypass", "local", "encap")
+)
 TABLES = (Table.GTPU_UE, Table.GTPU_TUNNEL, Table.GTPU_PEER, Table.GTPU_ENDPOINT)
 LOOPS = {1: "single", 2: "dual", 4: "quad"}
 
@@ -73,12 +75,13 @@ class Switches:
             bits |= GtpuSwitch.SKIP_OUTER_LOOKUP
         return ConfigRecord(ConfigKey.GTPU_SWITCHES, 0, gtpu_switches(bits, self.loop))
 
-    def decap_path(self) -> tuple[str, ...]:
-        """Nodes from IP input to the rewrite."""
+    def decap_path(self, family: int = 4) -> tuple[str, ...]:
+        """Nodes from IP input to the rewrite of the IPv4 packet inside; `family` is the outer packet's."""
+        ip = f"ip{family}"
         enter = {
-            "": ("ip4-input", "ip4-lookup", "ip4-receive", "ip4-udp-lookup", "kgtpu4-input"),
-            "feature": ("ip4-input", "kgtpu4-bypass"),
-            "fib": ("ip4-input", "ip4-lookup", "kgtpu4-local"),
+            "": (f"{ip}-input", f"{ip}-lookup", f"{ip}-receive", f"{ip}-udp-lookup", f"kgtpu{family}-input"),
+            "feature": (f"{ip}-input", f"kgtpu{family}-bypass"),
+            "fib": (f"{ip}-input", f"{ip}-lookup", f"kgtpu{family}-local"),
         }[self.bypass]
         return (*enter, *(() if self.skip_inner else ("ip4-input",)), "ip4-lookup", "ip4-rewrite")
 
@@ -96,10 +99,10 @@ class Switches:
         """Counters that every encapsulated packet adds to."""
         return ("gtpuEncapsulated", *(["gtpuOuterLookupSkipped"] if self.skip_outer else []))
 
-    def encap_path(self) -> tuple[str, ...]:
-        """Nodes from IP input to the rewrite."""
-        outer = () if self.skip_outer else ("ip4-lookup",)
-        return ("ip4-input", "ip4-lookup", "kgtpu4-encap", *outer, "ip4-rewrite")
+    def encap_path(self, family: int = 4) -> tuple[str, ...]:
+        """Nodes from IPv4 input to the rewrite; `family` is the outer packet's."""
+        outer = () if self.skip_outer else (f"ip{family}-lookup",)
+        return ("ip4-input", "ip4-lookup", "kgtpu4-encap", *outer, f"ip{family}-rewrite")
 
 
 ALL = Switches(True, True, "fib", 4, True, True)
@@ -118,6 +121,7 @@ def records(
     by_index: bool = True,
     psc: GtpuPsc = GtpuPsc.NONE,
     users: int = USERS,
+    endpoint: int = ENDPOINT,
 ) -> list[Record]:
     """A local address, one peer, and tunnels 1..n of one user each.
 
@@ -126,15 +130,15 @@ def records(
     found: list[Record] = [
         PrefixRecord(ipaddress.ip_network("100.64.0.0/10"), PrefixClass.UE_POOL),
         GtpuEndpointRecord(
-            ipaddress.ip_address(local), ENDPOINT, teid_base=1, teid_count=tunnels if by_index else 0
+            ipaddress.ip_address(local), endpoint, teid_base=1, teid_count=tunnels if by_index else 0
         ),
-        GtpuPeerRecord(ENDPOINT, ipaddress.ip_address(peer)),
+        GtpuPeerRecord(endpoint, ipaddress.ip_address(peer)),
     ]
     remote = ipaddress.ip_address(peer)
     qfi = 9 if psc is not GtpuPsc.NONE else 0
     for i in range(tunnels):
-        found.append(GtpuTunnelRecord(ENDPOINT, i + 1, i + 1, remote, psc=psc, qfi=qfi))
-        found.append(UePrefixRecord(ipaddress.IPv4Network((users + i, 32)), ENDPOINT, i + 1))
+        found.append(GtpuTunnelRecord(endpoint, i + 1, i + 1, remote, psc=psc, qfi=qfi))
+        found.append(UePrefixRecord(ipaddress.IPv4Network((users + i, 32)), endpoint, i + 1))
     return found
 
 

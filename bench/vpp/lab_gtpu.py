@@ -115,7 +115,7 @@ def _in_tree_decap(bench: Bench, vpp: Vpp, tunnels: int) -> list[Case]:
     for at_random in _orders(tunnels):
         for name, to, destination, path in (
             ("in-tree, default", default, "48.0.0.1", gtpu_in_tree.DEFAULT_PATH),
-            ("in-tree, best configuration", best, "49.0.0.1", gtpu_in_tree.BEST_PATH),
+            ("in-tree, best configuration", best, "49.0.0.1", gtpu_in_tree.best_path()),
         ):
             stream = f"{to.inside}-{'random' if at_random else 'order'}"
             numbers = gtpu_in_tree.order(tunnels, at_random, 256)
@@ -197,27 +197,25 @@ def encapsulation(tunnels: int) -> Callable[[Bench], None]:
     return run
 
 
-USERS_IN_TREE = address("101.0.0.0")
-"""Other users than ours: a host route to each."""
-
-
 def _in_tree_encap(vpp: Vpp, tunnels: int) -> list[Case]:
     to = network.pair(vpp, 0)
     made = gtpu_in_tree.add_tunnels(vpp, to.local, to.next_hop, tunnels, "ip4")
     gtpu_in_tree.enable_ip(vpp, made, to.inside)
-    gtpu_in_tree.route_users(vpp, made, USERS_IN_TREE)
+    gtpu_in_tree.route_users(vpp, made, gtpu_in_tree.USERS_IN_TREE)
     cases = []
     for at_random in _orders(tunnels):
         stream = _stream_name(to, at_random)
         numbers = gtpu_in_tree.order(tunnels, at_random, 256)
-        gtpu_in_tree.add_encap_stream(vpp, stream, to, address("16.0.0.1"), numbers, USERS_IN_TREE)
+        gtpu_in_tree.add_encap_stream(
+            vpp, stream, to, address("16.0.0.1"), numbers, gtpu_in_tree.USERS_IN_TREE
+        )
         cases.append(
             Case(
                 ENCAP,
                 "in-tree, IPv4 payload",
                 load_text(tunnels, at_random),
                 stream,
-                gtpu_in_tree.ENCAP_PATH,
+                gtpu_in_tree.encap_path(),
                 gtpu_in_tree.PLUGIN,
                 round_packets(tunnels),
             )

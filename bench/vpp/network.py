@@ -68,6 +68,34 @@ def pair(vpp: Vpp, number: int) -> Pair:
     )
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Addresses of a tunnel's ends: `local` is the inside interface's, `peer` its neighbour's."""
+
+    local: str
+    peer: str
+
+    @property
+    def local_number(self) -> int:
+        """As a number."""
+        return int(ipaddress.ip_address(self.local))
+
+    @property
+    def peer_number(self) -> int:
+        """As a number."""
+        return int(ipaddress.ip_address(self.peer))
+
+
+def ends(vpp: Vpp, to: Pair, family: int) -> Ends:
+    """The pair's own for IPv4; for IPv6 the addresses are made here."""
+    if family == 4:
+        return Ends(to.local, to.peer)
+    prefix = f"fd00:{to.inside.removeprefix('pg')}:"
+    vpp.cli(f"set interface ip address {to.inside} {prefix}:1/64")
+    vpp.cli(f"ip neighbor {to.inside} {prefix}:2 {NEIGHBOUR_MAC} static")
+    return Ends(f"{prefix}:1", f"{prefix}:2")
+
+
 @contextlib.contextmanager
 def awake(vpp: Vpp) -> Iterator[None]:
     """Keep the workers polling meanwhile.

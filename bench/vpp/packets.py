@@ -75,16 +75,37 @@ def tcp(
     return ipv4(source, destination, TCP, segment + payload)
 
 
-def gtpu(source: int, destination: int, teid: int, inner: bytes) -> bytes:
-    """A G-PDU over IPv4 (TS 29.281 5.1) without options and without a UDP checksum."""
-    length = 16 + len(inner)
-    segment = _UDP.pack(GTPU_PORT, GTPU_PORT, length, 0) + _GTPU.pack(0x30, 0xFF, len(inner), teid) + inner
-    return ipv4(source, destination, UDP, segment)
+def psc_uplink(qfi: int) -> bytes:
+    """What follows the eight fixed bytes of a G-PDU: a PDU Session Container, UL type (TS 38.415 5.5.2.2)."""
+    return bytes((0, 0, 0, 0x85, 1, 0x10, qfi, 0))
+
+
+def _g_pdu(teid: int, inner: bytes, extension: bytes) -> bytes:
+    flags = 0x34 if extension else 0x30
+    return _GTPU.pack(flags, 0xFF, len(extension) + len(inner), teid) + extension + inner
+
+
+def gtpu(source: int, destination: int, teid: int, inner: bytes, extension: bytes = b"") -> bytes:
+    """A G-PDU over IPv4 (TS 29.281 5.1) without a UDP checksum; `extension` as `psc_uplink` makes it."""
+    message = _g_pdu(teid, inner, extension)
+    return ipv4(source, destination, UDP, _UDP.pack(GTPU_PORT, GTPU_PORT, 8 + len(message), 0) + message)
+
+
+def gtpu_ipv6(source: int, destination: int, teid: int, inner: bytes, extension: bytes = b"") -> bytes:
+    """A G-PDU over IPv6 with the UDP checksum that RFC 8200 wants. Addresses as numbers."""
+    message = _g_pdu(teid, inner, extension)
+    length = 8 + len(message)
+    ends = source.to_bytes(16) + destination.to_bytes(16)
+    padded = ends + message + bytes(len(message) & 1)
+    total = UDP + 2 * length + 2 * GTPU_PORT + sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    segment = _UDP.pack(GTPU_PORT, GTPU_PORT, length, fold(total) or 0xFFFF) + message
+    return struct.pack("!IHBB", 6 << 28, length, UDP, 64) + ends + segment
 
 
 def ethernet(mac: bytes, packet: bytes) -> bytes:
-    """An Ethernet frame of an IPv4 packet to `mac`, padded to 60 bytes."""
-    return (mac + PEER_MAC + b"\x08\x00" + packet).ljust(60, b"\0")
+    """An Ethernet frame of an IPv4 or IPv6 packet to `mac`, padded to 60 bytes."""
+    kind = b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd"
+    return (mac + PEER_MAC + kind + packet).ljust(60, b"\0")
 
 
 def shuffled(count: int, seed: int = 1) -> Sequence[int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 
 import pytest
-from bench.vpp import others, packets, pages, table
+from bench.vpp import gtpu_in_tree, others, packets, pages, table
 from bench.vpp.engine import BenchError, Installation, Setup, find, startup_conf, worker_threads
 from bench.vpp.gains import gains
 from bench.vpp.gtpu_own import ALL, Switches
@@ -14,8 +15,9 @@ from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
 from bench.vpp.records import Left, Machine, Rate, Results, Row, Spread, spread
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
-from scapy.contrib.gtp import GTP_U_Header
+from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
 from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 
 RUNTIME = """\
 Thread 0 vpp_main (lcore 0)
@@ -300,6 +302,45 @@ def test_packets_are_what_scapy_would_write() -> None:
     assert (outer.len, outer[UDP].chksum) == (36 + len(plain), 0)
     assert bytes(IP(bytes(outer))) == bytes(outer)
     assert len(packets.ethernet(b"\2" * 6, plain)) == 60
+
+
+@pytest.mark.parametrize("inner", [bytes(range(48)), bytes(range(47))])
+@pytest.mark.parametrize("extension", [b"", packets.psc_uplink(9)])
+def test_g_pdus_over_ipv6_and_with_a_pdu_session_container(inner: bytes, extension: bytes) -> None:
+    source, destination = (int(ipaddress.ip_address(text)) for text in ("fd00::1", "fd00::2"))
+    raw = packets.gtpu_ipv6(source, destination, 77, inner, extension)
+    outer = IPv6(raw)
+    checksum = outer[UDP].chksum
+    del outer[UDP].chksum
+    assert IPv6(bytes(outer))[UDP].chksum == checksum != 0
+    assert (outer.src, outer.dst, outer.plen) == ("fd00::1", "fd00::2", len(raw) - 40)
+    message = raw[48:]
+    assert message[:8] == bytes((0x34 if extension else 0x30, 0xFF, 0, len(message) - 8, 0, 0, 0, 77))
+    assert message[8:] == extension + inner
+    assert packets.gtpu(1, 2, 77, inner, extension)[28:] == message
+    assert packets.ethernet(b"\2" * 6, raw)[12:14] == b"\x86\xdd"
+
+
+def test_uplink_container_as_scapy_reads_it() -> None:
+    message = GTP_U_Header(packets.gtpu(1, 2, 77, b"E" * 48, packets.psc_uplink(9))[28:])
+    assert (message.E, message.next_ex) == (1, 0x85)
+    container = message[GTPPDUSessionContainer]
+    assert (container.ExtHdrLen, container.type, container.QFI, container.NextExtHdr) == (1, 1, 9, 0)
+
+
+def test_paths_over_ipv6() -> None:
+    assert ALL.decap_path(6) == ("ip6-input", "ip6-lookup", "kgtpu6-local", "ip4-lookup", "ip4-rewrite")
+    assert ALL.encap_path(6) == ("ip4-input", "ip4-lookup", "kgtpu4-encap", "ip6-rewrite")
+    off = Switches()
+    assert off.decap_path(6)[:5] == (
+        "ip6-input",
+        "ip6-lookup",
+        "ip6-receive",
+        "ip6-udp-lookup",
+        "kgtpu6-input",
+    )
+    assert off.encap_path(6)[2:] == ("kgtpu4-encap", "ip6-lookup", "ip6-rewrite")
+    assert gtpu_in_tree.best_path(6)[:3] == ("ip6-input", "ip6-gtpu-bypass", "gtpu6-input")
 
 
 def test_shuffled_is_the_same_in_every_run() -> None:
