@@ -31,6 +31,9 @@ typedef struct
   /* A record of a table in `record_tables` was entered (it may be what it was), or is about to be deleted. A deletion that is then refused is
    * followed by an entry. May be NULL. */
   void (*record) (host_t *, uint32_t table, const fp_wire_t *record, bool is_delete);
+  /* Before n records of `size` bytes are entered: puts a negative errno into codes[i], 0 until then, for each that this host has no room for.
+   * NULL: it has room for whatever the tables take. */
+  void (*admit) (const host_t *, uint32_t table, const uint8_t *records, uint32_t n, uint32_t size, int *codes);
 } host_functions_t;
 
 struct host

@@ -119,6 +119,24 @@ tell (host_t *host, uint32_t table, const uint8_t *records, uint32_t n, uint32_t
     }
 }
 
+/* Enters the records of a slice: what this host refuses is left out, the rest goes to the tables in pieces as long as can be. */
+static void
+upsert (host_t *host, uint32_t table, const uint8_t *records, uint32_t n, uint32_t size, int *codes)
+{
+  uint32_t from = 0;
+
+  memset (codes, 0, n * sizeof (*codes));
+  if (host->functions->admit)
+    host->functions->admit (host, table, records, n, size, codes);
+  for (uint32_t i = 0; i <= n; i++)
+    if (i == n || codes[i])
+      {
+	if (i > from)
+	  fp_control_upsert (host->region, table, records + (size_t) from * size, i - from, codes + from);
+	from = i + 1;
+      }
+}
+
 static bool
 change_records (host_t *host, host_request_t *q, host_reply_t *reply, bool *dirty)
 {
@@ -134,7 +152,7 @@ change_records (host_t *host, host_request_t *q, host_reply_t *reply, bool *dirt
       if (told && h->type == FP_MSG_DELETE)
 	tell (host, h->table, records, n, h->record_size, true);
       if (h->type == FP_MSG_UPSERT)
-	fp_control_upsert (host->region, h->table, records, n, codes);
+	upsert (host, h->table, records, n, h->record_size, codes);
       else
 	fp_control_delete (host->region, h->table, records, n, codes);
       if (told) /* also those whose deletion was refused */

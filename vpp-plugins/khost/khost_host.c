@@ -2,6 +2,8 @@
 /* What the shared code asks of VPP (host/host.h). */
 #include <khost/khost_internal.h>
 
+#include <errno.h>
+
 #include <vnet/fib/fib_table.h>
 #include <vpp/app/version.h>
 
@@ -100,12 +102,83 @@ graph_switch (const host_t *host, uint32_t bit)
   return bit == FP_GTPU_BYPASS && now.form ? now.form : "on";
 }
 
+/* ---- VRFs: records may name any, each that a listener makes costs heap ---- */
+
+/* The VRF that a record names, or 0, which is always there. */
+static u32
+vrf_of (u32 table, const fp_wire_t *record)
+{
+  switch (table)
+    {
+    case FP_TABLE_PREFIX:
+      return record->prefix.vrf;
+    case FP_TABLE_FRONTEND:
+      return record->frontend.vrf;
+    case FP_TABLE_GTPU_ENDPOINT:
+      return record->gtpu_endpoint.vrf;
+    case FP_TABLE_GTPU_TUNNEL:
+      return record->tunnel.inner_vrf;
+    case FP_TABLE_GTPU_UE:
+      return record->ue.inner_vrf;
+    default:
+      return 0;
+    }
+}
+
+static u32
+n_vrfs (void)
+{
+  return clib_max (pool_elts (ip4_main.fibs), pool_elts (ip6_main.fibs));
+}
+
+/* 0, or why a VRF cannot be had beside the `more` that are about to be made. */
+static int
+vrf_refused (u32 vrf, u32 more)
+{
+  if (vrf == KHOST_NO_VRF)
+    return -EINVAL;
+  if (fib_table_find (FIB_PROTOCOL_IP4, vrf) != ~0 || fib_table_find (FIB_PROTOCOL_IP6, vrf) != ~0)
+    return 0;
+  return n_vrfs () + more < KHOST_MAX_VRFS ? 0 : -ENOSPC;
+}
+
+static void
+admit (const host_t *host, uint32_t table, const uint8_t *records, uint32_t n, uint32_t size, int *codes)
+{
+  u32 *fresh = NULL;
+
+  for (u32 i = 0; i < n; i++)
+    {
+      fp_wire_t record = {};
+      u32 vrf;
+
+      clib_memcpy (record.bytes, records + (uword) i * size, size);
+      vrf = vrf_of (table, &record);
+      if (vrf == 0 || vec_search (fresh, vrf) != ~0)
+	continue;
+      codes[i] = vrf_refused (vrf, vec_len (fresh));
+      if (!codes[i] && fib_table_find (FIB_PROTOCOL_IP4, vrf) == ~0 && fib_table_find (FIB_PROTOCOL_IP6, vrf) == ~0)
+	vec_add1 (fresh, vrf);
+    }
+  vec_free (fresh);
+}
+
+int
+khost_is_servable (u32 table, const fp_wire_t *record)
+{
+  const u32 vrf = vrf_of (table, record);
+
+  return vrf == 0 || !vrf_refused (vrf, 0);
+}
+
 static void
 record (host_t *host, uint32_t table, const fp_wire_t *record, bool is_delete)
 {
   khost_control_t *kc = (khost_control_t *) host;
   const khost_listener_t *listener;
 
+  if (!is_delete && !khost_is_servable (table, record))
+    return;
   vec_foreach (listener, kc->listeners)
     if (listener->tables >> table & 1)
       listener->fn (table, record, is_delete);
@@ -117,4 +190,5 @@ const host_functions_t khost_host_functions = {
   .describe = describe,
   .graph_switch = graph_switch,
   .record = record,
+  .admit = admit,
 };

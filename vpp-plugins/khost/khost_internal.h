@@ -70,6 +70,12 @@ void khost_region_stop (void);
 /* Tells listeners of all records: one table at a time, what is referred to first. */
 void khost_replay (const khost_listener_t *listener);
 
+/* VRFs of one address family in this VPP, whoever made them: an IPv4 one takes 320 KiB of the main heap. More are refused with -ENOSPC. */
+#define KHOST_MAX_VRFS 256
+
+/* Whether listeners may be told of a record: not if it names a VRF too many, which another engine may have left in the region. */
+int khost_is_servable (u32 table, const fp_wire_t *record);
+
 /* Packets of an interface are ours from now on, or no more. 0 or a VNET_API_ERROR. */
 int khost_interface_enable (u32 sw_if_index, int is_ethernet, int enable);
 

@@ -161,7 +161,7 @@ replay_table (const khost_listener_t *listener, u32 table)
       for (int i = 0; i < n; i++)
 	{
 	  fp_wire_t record;
-	  if (fp_control_fetch (r, table, entries + i * entry, &record) == 0)
+	  if (fp_control_fetch (r, table, entries + i * entry, &record) == 0 && khost_is_servable (table, &record))
 	    listener->fn (table, &record, 0);
 	}
     }
