@@ -105,7 +105,7 @@ FRONTEND = FrontendRecord(4, Protocol.UDP, 80, ip(V4.vip), 1, FrontendKind.CLUST
 ENDPOINT = EndpointRecord(1, ip(V4.endpoints[0]), 8080, USABLE)
 LOCAL, PEER, TUNNEL, UE = endpoint(O4), peer(O4), tunnel(O4), ue(O4, I4.prefix)
 
-# Per table: what has to be there before; a record that is taken; another; records that are not, and their codes.
+# Per table: what has to be there before; a record that is taken; another; those that are not, and why.
 HOSTILE: dict[Table, tuple[list[Record], Record, Record, list[tuple[bytes, int]]]] = {
     Table.CONFIG: (
         [],

@@ -15,7 +15,7 @@
 #define REPLY_MSG_ID_BASE khost_exported_main.msg_id_base
 #include <vlibapi/api_helper_macros.h>
 
-#define AWAIT_MS 50 /* threads sleep 10 ms at most */
+#define AWAIT_MS 250 /* threads sleep 10 ms at most, and may wait for a CPU */
 
 /* Changes await a commit; those of a client that went without one, the next client's. */
 static bool dirty;
