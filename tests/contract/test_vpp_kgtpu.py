@@ -27,6 +27,7 @@ from tests.contract.engine_gtpu import (
     unwrap,
 )
 from tests.contract.engine_packets import ICMP, IP, UDP, IPv6, addresses, network, packet, parse
+from tests.contract.engine_services import V4, V6
 from tests.contract.vpp_graph import Graph
 from tests.contract.vpp_gtpu import (
     ALL,
@@ -389,6 +390,51 @@ async def test_a_miss_in_the_pool_is_answered(vpp: Graph) -> None:
         await programme(vpp, [], records)
 
 
+async def test_a_user_is_told_what_cannot_be_sent_on(vpp: Graph) -> None:
+    """By the configured source of ICMP errors: the interface that users come in by has no address."""
+    records = gtpu(O4)
+    await programme(vpp, records)
+    vpp.cli(f"set interface mtu packet 1300 {NETWORK}")
+    before = await counters(vpp)
+    try:
+        dead = [up(I4, ttl=1), up(I6, ttl=1)]
+        big = IP(up(I4, b"x" * 1300))
+        big.flags = "DF"
+        del big.chksum
+        sent = [*dead, bytes(big), up(I6, b"x" * 1300)]
+        answers = []
+        for raw in sent:
+            out = vpp.send(PEERS, [gtp(O4, raw)])
+            assert out[NETWORK] == []
+            answers += [parse(unwrap(answer)[1]) for answer in out[PEERS]]
+        late4, late6, big4, big6 = answers
+        assert [a.src for a in answers] == [V4.node, V6.node] * 2
+        assert [a.dst for a in answers] == [I4.ue, I6.ue] * 2
+        assert (late4[ICMP].type, late4[ICMP].code) == (11, 0)
+        assert (big4[ICMP].type, big4[ICMP].code, big4[ICMP].nexthopmtu) == (3, 4, 1300)
+        assert (late6.payload.type, late6.payload.code) == (3, 0)
+        assert (big6.payload.type, big6.payload.mtu) == (2, 1300)
+        for answer, raw in zip(answers, sent, strict=True):
+            told = bytes(answer[ICMP].payload if answer.version == 4 else answer.payload.payload)
+            assert raw.startswith(told[: len(raw)]), "about the packet as it was sent"
+        grown = {name: n - before.get(name, 0) for name, n in (await counters(vpp)).items()}
+        assert (grown["ttlExpired"], grown["tooBig"]) == (2, 2)
+    finally:
+        vpp.cli(f"set interface mtu packet 1500 {NETWORK}")
+        await programme(vpp, [], records)
+
+
+async def test_errors_about_others_are_still_vpps(vpp: Graph) -> None:
+    records = gtpu(O4)
+    await programme(vpp, records)
+    try:
+        out = vpp.send(NETWORK, [packet(Protocol.UDP, (I4.host, 5), (O4.peer, 6), ttl=1)])
+        (answer,) = map(parse, out[NETWORK])
+        assert (answer.src, answer[ICMP].type) == ("203.0.113.1", 11)
+    finally:
+        await programme(vpp, [], records)
+
+
 # ---- addresses that VPP does not have itself ----
 
 
@@ -413,5 +459,12 @@ async def test_an_address_of_the_host_is_taken_without_being_received() -> None:
             ]
             out = g.send(PEERS, [gtp(O4, inner), other, bytes(big), *pieces])
             assert out == {NETWORK: [hop(inner)] * 2, PEERS: [hop(other), hop(bytes(big))]}, form
+            dns = bytes(UDP(sport=9, dport=53, len=968) / Raw(b"d" * 960))
+            pieces = [
+                bytes(IP(src=O4.peer, dst=O4.local, id=11, proto=17, flags="MF") / Raw(dns[:480])),
+                bytes(IP(src=O4.peer, dst=O4.local, id=11, proto=17, frag=60) / Raw(dns[480:])),
+            ]
+            out = g.send(PEERS, pieces)
+            assert out == {NETWORK: [], PEERS: [hop(p) for p in pieces]}, form
             await programme(g, [], records)
         assert "kgtpu: local" not in g.engine.cli(f"show ip fib {O4.local}/32")

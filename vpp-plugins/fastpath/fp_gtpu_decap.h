@@ -268,6 +268,23 @@ fp_gtpu_fragment_in (fp_worker_t *w, fp_packet_t *p, fp_parsed_t *o, fp_verdict_
   return 0;
 }
 
+/* A packet to one of our endpoints that is none of ours goes on. If it is the first fragment of a datagram, those that follow it are let through: for
+ * hosts in which no Service kernel takes note of it. */
+__attribute__ ((noinline, unused)) static void
+fp_gtpu_let_through (fp_worker_t *w, fp_packet_t *p)
+{
+  const fp_sref_t none = { FP_NONE, 0, 0, 0, { 0, 0 } };
+  fp_frag_result_t result;
+  fp_frag_key_t k;
+  fp_parsed_t o;
+
+  if (fp_parse (p, &o) || !o.first)
+    return;
+  fp_frag_key (&k, p->l3, &o, p->vrf);
+  if (!fp_frag_find (w, &k).kind && fp_frag_insert (w, &k, FP_FRAG_PASS, none, &result) == 0)
+    fp_fragment_release (w, &k, fp_hash_frag (&w->region->hash, &k));
+}
+
 /* Any packet: from the outer IP header on. Not inlined: it must not cost the quick way registers. */
 __attribute__ ((noinline, unused)) static void
 fp_gtpu_rx_slow (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_rx_tally_t *tally)

@@ -216,7 +216,10 @@ sort_fib (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 vrf, u32 data_size, 
   /* The host's address: what is not GTP-U is the host's, and so are its fragments; only the kernel tells which are which. */
   khost_packet_from_buffer (f->vm, b, p, vrf, data_size, FP_PACKET_IP_VALID);
   if (!fp_gtpu_is_ours (&f->w->fp, p))
-    return pass_fib (f, b);
+    {
+      fp_gtpu_let_through (&f->w->fp, p);
+      return pass_fib (f, b);
+    }
   h = p->l3;
   if (six ? h[6] == IP_PROTOCOL_UDP : !(fp_load16 (h + 6) & fp_net16 (0x3fff)))
     {
@@ -271,7 +274,10 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
       if (v->way == FP_WAY_ETHERNET)
 	return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNSUPPORTED);
       if (from == FROM_FIB)
-	f->bypassed--;
+	{
+	  f->bypassed--;
+	  fp_gtpu_let_through (&f->w->fp, p);
+	}
       return pass (f, b, payload, six, from);
     case FP_REPLY:
       return answer (f, b, p,

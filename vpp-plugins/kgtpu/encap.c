@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Encapsulation in the graph: nodes that the FIB entries of UE pools lead to. */
+#include <kgtpu/answer.h>
 #include <kgtpu/kgtpu.h>
 #include <kgtpu/tally.h>
 #include <kgtpu/trace.h>
@@ -61,18 +62,6 @@ send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
   return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
 }
 
-/* An ICMP error about the inner packet goes through the inner VRF like any packet that comes in by its interface: its receiver may be behind a
- * Service, or behind a tunnel. */
-static u16
-answer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p, u32 vrf)
-{
-  khost_buffer_from_packet (f->vm, b, p);
-  b->flags &= ~VNET_BUFFER_F_LOCALLY_ORIGINATED;
-  vnet_buffer (b)->sw_if_index[VLIB_RX] = f->km->vrfs[vrf].sw_if_index;
-  vnet_buffer (b)->sw_if_index[VLIB_TX] = ~0;
-  return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_INPUT : KGTPU_NEXT_IP4_INPUT;
-}
-
 /* ---- large packets ---- */
 
 /* A packet that must go on as several. The kernel cuts bytes that lie side by side. */
@@ -118,7 +107,7 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 	  if (verdicts[i].action == FP_FORWARD && verdicts[i].way == FP_WAY_GTPU)
 	    nexts[i] = send_outer (f, s, &segments[i]);
 	  else if (verdicts[i].action == FP_REPLY)
-	    nexts[i] = answer (f, s, &segments[i], vrf);
+	    nexts[i] = kgtpu_answer (f->vm, &f->km->vrfs[vrf], s, &segments[i]);
 	  else
 	    nexts[i] = kgtpu_dropped (f->node, s, verdicts[i].reason);
 	}
@@ -141,7 +130,7 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
   switch (v->action)
     {
     case FP_REPLY:
-      return answer (f, b, p, vrf);
+      return kgtpu_answer (f->vm, &f->km->vrfs[vrf], b, p);
     case FP_SEGMENT:
       in_segments (f, b, p, vrf);
       vlib_buffer_free_one (f->vm, bi);

@@ -70,6 +70,8 @@ kgtpu_vrf_of (u32 table)
   ip6_sw_interface_enable_disable (v.sw_if_index, 1);
   vnet_sw_interface_set_flags (vnm, v.sw_if_index, VNET_SW_INTERFACE_FLAG_ADMIN_UP);
   index = vec_len (km->vrfs);
+  if (index == 0)
+    kgtpu_errors_take (vm);
   vec_add1 (km->vrfs, v);
   hash_set (km->vrf_by_table, table, index);
   kgtpu_arcs_refresh ();

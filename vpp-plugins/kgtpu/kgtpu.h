@@ -133,6 +133,9 @@ void kgtpu_path_init (void);
 void kgtpu_path_open (fp_region_t *r);
 void kgtpu_peer_change (fp_region_t *r, const fp_wire_gtpu_peer_t *p, int is_delete);
 
+/* error.c */
+void kgtpu_errors_take (vlib_main_t *vm);
+
 /* udp.c */
 void kgtpu_udp_init (vlib_main_t *vm);
 void kgtpu_udp_apply (vlib_main_t *vm, int six);
