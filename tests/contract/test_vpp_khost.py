@@ -1,13 +1,12 @@
-"""VPP's plugin khost: the region goes from engine to engine, in both directions; messages that are none; what
-people see of it."""
+"""VPP's plugin khost: the region goes from engine to engine, in both directions; what is refused at the start;
+what people see of it."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import re
-import struct
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,13 @@ from tests.contract.engine_packets import addresses, packet
 from tests.contract.engine_process import SMALL, EmbeddedEngine, Engine, started_in_memory
 from tests.contract.engine_services import V4, V6, Addresses, Service, difference, settings
 from tests.contract.engine_vpp import NO_VPP, VppEngine, vpp_engine, vpp_prefix
-from vpp_papi import VPPApiClient
 
 from vpp_operator.dataplane.records import Protocol, Table
-from vpp_operator.dataplane.wire import HEADER, MessageType
+from vpp_operator.dataplane.vpp.startup import StartupConf
 
 pytestmark = pytest.mark.skipif(vpp_prefix() is None, reason=NO_VPP)
 
 FLOWS = 16
-INVALID_VALUE = -7
-INVALID_VALUE_2 = -8
-INVALID_SW_IF_INDEX = -2
-
-
-@pytest.fixture
-def vpp(node: Namespace) -> Iterator[VppEngine]:
-    """A running VPP on the host link, with small tables."""
-    with vpp_engine(node, capacity=SMALL) as engine:
-        engine.start()
-        yield engine
 
 
 def state(a: Addresses) -> Service:
@@ -95,32 +82,44 @@ async def test_other_engine_attaches_to_the_region(node: Namespace, first: str, 
         assert len(set(found[0])) > 4  # chosen at random among eight
 
 
-def test_calls_that_hold_no_message_are_refused(vpp: VppEngine) -> None:
-    """The outer length and the header's have to agree; whatever comes, the next message is answered."""
-    client = VPPApiClient(server_address=str(vpp.socket_path), bootstrapapi=True)
-    assert client.connect("test") == 0
-    api = client.api
-    info = HEADER.pack(HEADER.size, MessageType.INFO, 1, 7, 0, 0, 0, 0, 0)
-    longer = struct.pack("<I", HEADER.size + 8) + info[4:]
-    huge = struct.pack("<I", 0xFFFFFFFF) + info[4:]
-    for request, code in (
-        (b"", INVALID_VALUE),
-        (info[:-1], INVALID_VALUE),
-        (longer, INVALID_VALUE_2),
-        (info + b"\0", INVALID_VALUE_2),
-        (huge, INVALID_VALUE_2),
-        (longer + b"\0" * (1 << 20), INVALID_VALUE_2),
-    ):
-        reply = api.khost_call(length=len(request), request=request)
-        assert (reply.retval, len(reply.answer)) == (code, 0), request[:40]
-        reply = api.khost_call(length=len(info), request=info)
-        assert reply.retval == 0 and bytes(reply.answer).endswith(b"}")
-    assert api.khost_interface(sw_if_index=4711, enable=True).retval == INVALID_SW_IF_INDEX
-    assert api.khost_interface(sw_if_index=0xFFFFFFFF, enable=False).retval == INVALID_SW_IF_INDEX
-    assert api.khost_version().message_version == 1
-    client.disconnect()
-    assert "6 of them refused" in vpp.cli("show khost")
-    assert "gtpuTunnels" in vpp.cli("show khost tables")
+@pytest.mark.parametrize(
+    ("capacity", "region", "said"),
+    [
+        ({"sessions": 1}, "region", r"sessions 1: give a number from 64 to \d+"),
+        ({"session": 1000}, "region", "session: no such setting"),
+        ({"tunnels": 1 << 24}, "region", r"tunnels 16777216: give a number from 1 to \d+"),
+        ({}, "nowhere/region", "nowhere/region: .*directory"),
+    ],
+    ids=["too small", "unknown", "too large", "no directory"],
+)
+def test_bad_setting_ends_vpp_with_an_error(
+    node: Namespace, capacity: dict[str, int], region: str, said: str
+) -> None:
+    """Not with status 0, as if it had been stopped; the last line names the setting and the remedy."""
+
+    class Elsewhere(VppEngine):
+        @property
+        def region_path(self) -> Path:
+            return self.directory / region
+
+    with started_in_memory(lambda directory: Elsewhere(node, directory, capacity=capacity)) as engine:
+        engine.launch()
+        assert engine.process is not None
+        assert engine.process.wait(20) == 1
+        assert re.search(f"khost: .*{said}", engine.log().strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize(("asked", "queues"), [(1, 1), (3, 3)])
+def test_receive_queues_of_a_link(node: Namespace, asked: int, queues: int) -> None:
+    class Queues(VppEngine):
+        @property
+        def conf(self) -> StartupConf:
+            return replace(super().conf, rx_queues=asked)
+
+    with started_in_memory(lambda directory: Queues(node, directory, capacity=SMALL)) as engine:
+        engine.start()
+        placement = engine.cli("show interface rx-placement")
+        assert len(re.findall(r"host-vpp1 queue \d+", placement)) == queues, placement
 
 
 def barriers(vpp: VppEngine) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import json
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -453,8 +454,17 @@ def test_frames_that_are_shorter_than_they_say(client: RawClient, running: tuple
     assert engine.process is not None and engine.process.poll() is None
 
 
-def test_calls_that_hold_more_or_less_than_they_say(client: RawClient) -> None:
+def refusals(engine: VppEngine) -> int:
+    found = re.search(r"messages of the control plane, (\d+) of them refused", engine.cli("show khost"))
+    assert found is not None
+    return int(found[1])
+
+
+def test_calls_that_hold_more_or_less_than_they_say(
+    client: RawClient, running: tuple[VppEngine, Wire]
+) -> None:
     """A khost_call's bytes and its message's length field have to agree."""
+    engine, _ = running
     info = message(MessageType.INFO)
     for request, code in (
         (b"", INVALID_VALUE),
@@ -465,7 +475,9 @@ def test_calls_that_hold_more_or_less_than_they_say(client: RawClient) -> None:
         (info + bytes(1 << 20), INVALID_VALUE_2),
         (message(MessageType.INFO, bytes(1 << 20)), INVALID_VALUE_2),
     ):
+        refused = refusals(engine)
         assert client.call(request) == (code, b""), len(request)
+        assert refusals(engine) == refused + 1
 
 
 RECORDS = st.sampled_from(list(Table)).flatmap(

@@ -91,6 +91,11 @@ def test_the_region_its_links_and_capacities() -> None:
     ]
 
 
+def test_more_receive_queues_than_threads_are_asked_for() -> None:
+    assert "rx-queues 4" in rendered(rx_queues=4)["khost"]
+    assert not [line for line in rendered()["khost"] if line.startswith("rx-queues")]
+
+
 def test_two_directories_share_nothing() -> None:
     one, other = (sections(render_startup(StartupConf(RUN / name, RUN / "region"))) for name in "ab")
     assert one["api-segment"] != other["api-segment"] and one["socksvr"] != other["socksvr"]
@@ -108,6 +113,8 @@ def test_two_directories_share_nothing() -> None:
         ({"capacity": {"a b": 1}}, "capacity"),
         ({"workers": -1}, "workers"),
         ({"workers": 65}, "workers"),
+        ({"rx_queues": 0}, "rx_queues"),
+        ({"rx_queues": 65}, "rx_queues"),
         ({"main_core": 1024}, "main_core"),
         ({"buffers": 16}, "buffers"),
         ({"heap_bytes": 1}, "heap_bytes"),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <khost/khost_internal.h>
 
+#include <stdlib.h>
+
 #include <vnet/fib/fib_table.h>
 #include <vnet/plugin/plugin.h>
 #include <vpp/app/version.h>
@@ -164,9 +166,8 @@ khost_init (vlib_main_t *vm)
 
 VLIB_INIT_FUNCTION (khost_init);
 
-/* A region that cannot be opened ends VPP: an error of a later step would not. */
 static clib_error_t *
-khost_config (vlib_main_t *vm, unformat_input_t *input)
+configure (vlib_main_t *vm, unformat_input_t *input)
 {
   clib_error_t *error = khost_options_parse (&khost_control.options, input);
 
@@ -176,6 +177,18 @@ khost_config (vlib_main_t *vm, unformat_input_t *input)
     return khost_region_open (vm);
   khost_log (NOTICE, "nothing to do: no `khost { region PATH }' in the start-up configuration");
   return NULL;
+}
+
+/* A bad setting, or a region that cannot be opened, ends VPP here: it would end with status 0 if the error were handed on, as if someone had stopped it. */
+static clib_error_t *
+khost_config (vlib_main_t *vm, unformat_input_t *input)
+{
+  clib_error_t *error = configure (vm, input);
+
+  if (!error)
+    return NULL;
+  clib_error_report (error);
+  exit (EXIT_FAILURE);
 }
 
 VLIB_CONFIG_FUNCTION (khost_config, "khost");

@@ -7,6 +7,7 @@
  *     services N  frontends N  endpoints N  prefixes N  fragments N  tunnels N  ues N  gtpu-endpoints N  gtpu-peers N
  *     interface NAME         a host link to serve (khost/links.h); up to 8
  *     ethernet-interface NAME
+ *     rx-queues N            receive queues of each link; never less than one for each thread that forwards, which is what it has without
  *   } */
 #include <khost/khost_internal.h>
 #include <khost/links.h>
@@ -72,6 +73,13 @@ parse_one (khost_options_t *o, unformat_input_t *input, u32 *links)
 	error = clib_error_return (0, "khost: interface %s: at most %u", name, LINKS);
       else
 	khost_links_add ((char *) name, 0);
+    }
+  else if (unformat (input, "rx-queues %lu", &value))
+    {
+      if (value < 1 || value > KHOST_MAX_RX_QUEUES)
+	error = clib_error_return (0, "khost: rx-queues %lu: give a number from 1 to %u", value, KHOST_MAX_RX_QUEUES);
+      else
+	khost_links_queues ((u32) value);
     }
   else if (unformat (input, "%s %lu", &name, &value))
     {

@@ -35,6 +35,7 @@ typedef struct
 {
   link_t *links; /* vector */
   u32 n_routed;
+  u32 rx_queues; /* asked for */
   khost_link_fn *call;
   int fd; /* for questions about links */
   vlib_log_class_t log_class;
@@ -143,7 +144,7 @@ open_link (vlib_main_t *vm, link_t *link, int kernel_index)
 {
   u8 *output = command (
     vm, "create host-interface v2 name %s hw-addr " ENGINE_MAC " num-rx-queues %u rx-per-block %u tx-per-block %u", link->name,
-    clib_max (vlib_num_workers (), 1), RX_FRAMES, TX_FRAMES);
+    clib_max (clib_max (vlib_num_workers (), 1), links_main.rx_queues), RX_FRAMES, TX_FRAMES);
 
   link->sw_if_index = interface_by_name (link->name);
   if (link->sw_if_index == ~0)
@@ -244,6 +245,12 @@ khost_links_add (const char *name, int is_ethernet)
   if (!is_ethernet)
     link.number = lm->n_routed++;
   vec_add1 (lm->links, link);
+}
+
+void
+khost_links_queues (u32 n)
+{
+  links_main.rx_queues = n;
 }
 
 void

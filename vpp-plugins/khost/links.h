@@ -12,6 +12,10 @@ typedef void khost_link_fn (u32 sw_if_index, int is_ethernet, int is_there);
 /* Serves the link `name` (copied) from now on. The first one that is no Ethernet link gets the default routes. */
 void khost_links_add (const char *name, int is_ethernet);
 
+/* Receive queues of each link: this many, but one for each thread that forwards at least. At most KHOST_MAX_RX_QUEUES. */
+#define KHOST_MAX_RX_QUEUES 64
+void khost_links_queues (u32 n);
+
 /* Sets what is called for each interface; one function. */
 void khost_links_call (khost_link_fn *fn);
 

@@ -87,7 +87,7 @@ def _hindrance(request: Request, machine: Machine, conf: StartupConf) -> str:
         render_startup(conf)
     except StartupError as error:
         return f"its startup file cannot be written: {error}"
-    needed = _PROGRAM + max(1, conf.workers) * _RINGS
+    needed = _PROGRAM + max(1, conf.workers, conf.rx_queues) * _RINGS
     if conf.page_size is None:
         needed += machine.numa_nodes * buffer_memory(conf)
     if machine.memory and machine.memory < needed:
@@ -150,6 +150,7 @@ def choose(request: Request, machine: Machine, run_dir: Path) -> tuple[EngineCho
         workers=workers,
         main_core=runtime.main_core,
         buffers=runtime.buffers,
+        rx_queues=runtime.rx_queues,
         capacity=runtime.capacity.model_dump(),
         extra_plugin_paths=(Path("/usr/lib/vpp-operator/vpp_plugins"),),
     )

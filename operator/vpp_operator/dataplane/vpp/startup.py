@@ -60,6 +60,8 @@ class StartupConf:
     page_size: str | None = None
     """Page size of buffers and heap, "2M" or "1G"; None: ordinary pages."""
     heap_bytes: int = HEAP_BYTES
+    rx_queues: int = 1
+    """Receive queues of each link; never less than one for each thread that forwards."""
     capacity: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the region's tables by name, as in sessions; the others are the plugin's defaults."""
     interfaces: tuple[str, ...] = ("vpp1",)
@@ -135,6 +137,8 @@ def _khost(conf: StartupConf, region: Path) -> Iterable[str]:
         yield f"interface {_word('interfaces', name)}"
     if conf.ethernet_interface is not None:
         yield f"ethernet-interface {_word('ethernet_interface', conf.ethernet_interface)}"
+    if _number("rx_queues", conf.rx_queues, 1, 64) > 1:
+        yield f"rx-queues {conf.rx_queues}"
     for name, size in conf.capacity.items():
         yield f"{_word('capacity', name)} {_number(f'capacity.{name}', size, 1, 1 << 24)}"
 
