@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import signal
 import sys
@@ -109,6 +110,8 @@ if __name__ == "__main__":
     # an end from outside also ends the VPP of the moment
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        # millions of records that live as long as the run: looking through them again and again takes minutes
+        gc.disable()
         sys.exit(main())
     except BenchError as error:
         print(f"bench-vpp: {error}", file=sys.stderr)

@@ -58,7 +58,11 @@ def find(own_plugins: Path) -> Installation:
 
 @dataclass(frozen=True)
 class Setup:
-    """How the VPP of one lab is started. Sizes in bytes; `own` loads khost, klb and kgtpu."""
+    """How the VPP of one lab is started. Sizes in bytes; `own` loads khost, klb and kgtpu.
+
+    `plugins` are files NAME_plugin.so to load as well. `preload` is a library that goes before VPP's own;
+    more than one worker needs that of `native.affinity_library`.
+    """
 
     own: bool = False
     heap: int = 4 << 30
@@ -66,6 +70,9 @@ class Setup:
     buffers: int = 32768
     khost: tuple[str, ...] = ()
     cnat: tuple[str, ...] = ()
+    workers: int = 1
+    plugins: tuple[Path, ...] = ()
+    preload: Path | None = None
 
     def with_own(self, *sizes: str) -> Setup:
         """The same with our plugins, and the sizes of their tables as startup.conf has them."""
@@ -73,12 +80,14 @@ class Setup:
 
 
 def startup_conf(installation: Installation, setup: Setup, directory: Path, processors: int) -> str:
-    """The startup.conf of a VPP with one worker, or with main alone on a machine of one processor.
+    """The startup.conf of a VPP with its workers, or with main alone on a machine of one processor.
 
     Pages are of the default size, so that it starts without reserved ones; `pages` makes them huge later.
     """
-    plugins = list(IN_TREE_PLUGINS) + (list(OWN_PLUGINS) if setup.own else [])
+    plugins = [f"{name}_plugin.so" for name in IN_TREE_PLUGINS + (OWN_PLUGINS if setup.own else ())]
+    plugins += [path.name for path in setup.plugins]
     paths = [str(p) for p in installation.prefix.glob("lib/**/vpp_plugins")]
+    paths += sorted({str(path.parent) for path in setup.plugins})
     if setup.own and installation.own_plugins:
         paths += sorted({str(p.parent) for p in installation.own_plugins.rglob("khost_plugin.so")})
     sections = {
@@ -88,11 +97,11 @@ def startup_conf(installation: Installation, setup: Setup, directory: Path, proc
         "statseg": [f"socket-name {directory}/stats.sock", f"size {setup.statistics}", "page-size default"],
         "memory": [f"main-heap-size {setup.heap}", "main-heap-page-size default"],
         "buffers": [f"buffers-per-numa {setup.buffers}", "page-size default"],
-        "cpu": ["main-core 0", "corelist-workers 1"] if processors > 1 else ["main-core 0"],
+        "cpu": cpu_section(setup, processors),
         "plugins": [
             f"path {':'.join(paths)}",
             "plugin default { disable }",
-            *(f"plugin {name}_plugin.so {{ enable }}" for name in plugins),
+            *(f"plugin {name} {{ enable }}" for name in plugins),
         ],
     }
     if setup.cnat:
@@ -102,6 +111,13 @@ def startup_conf(installation: Installation, setup: Setup, directory: Path, proc
     return "".join(
         f"{name} {{\n" + "".join(f"  {line}\n" for line in lines) + "}\n" for name, lines in sections.items()
     )
+
+
+def cpu_section(setup: Setup, processors: int) -> list[str]:
+    """Main and one worker on processors of their own; several workers on those VPP is made to believe in."""
+    if setup.workers > 1:
+        return ["main-core 0", f"workers {setup.workers}", "relative"]
+    return ["main-core 0", "corelist-workers 1"] if processors > 1 else ["main-core 0"]
 
 
 def region_path(directory: Path) -> Path:
@@ -164,11 +180,7 @@ class Vpp:
             reply = getattr(self._api.api, message)(**arguments)
         except OSError as error:
             # VPP closed the socket: most often it ended
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-            raise BenchError(
-                f"VPP does not answer {message} ({error}), exit {self._process.poll()}: {self.log_tail()}"
-            ) from error
+            raise BenchError(f"VPP does not answer {message} ({error}), {self.end()}") from error
         if getattr(reply, "retval", 0) != 0:
             said = str(getattr(reply, "reply", "")).strip()
             shown = arguments.get("cmd", arguments)
@@ -190,13 +202,25 @@ class Vpp:
         """The client of vpp_papi itself, for what must be measured below `call`."""
         return self._api
 
+    def end(self) -> str:
+        """What is known of VPP when it does not answer: whether it ended, and its last words."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        return f"exit {self._process.poll()}: {self.log_tail()}"
+
     def log_tail(self) -> str:
         """The end of what VPP wrote to its standard output and error."""
         return (self.directory / "vpp.log").read_text(errors="replace")[-2000:]
 
-    def collapse_pages(self) -> pages.Collapsed:
-        """Put what VPP has allocated so far onto 2 MiB pages."""
-        return pages.collapse(self.pid)
+    def collapse_pages(self, tables: bool = True) -> pages.Collapsed:
+        """Put what VPP has allocated so far onto 2 MiB pages; without `tables` all but our region."""
+        region = str(region_path(self.directory))
+        return pages.collapse(self.pid, pages.everything if tables else lambda name: name != region)
+
+    def huge_tables(self) -> float:
+        """The share of our region that lies on 2 MiB pages."""
+        smaps = Path(f"/proc/{self.pid}/smaps").read_text()
+        return pages.huge_share(smaps, str(region_path(self.directory)))
 
 
 @contextlib.contextmanager
@@ -215,7 +239,9 @@ def running(installation: Installation, setup: Setup) -> Iterator[Vpp]:
         stdout=log,
         stderr=log,
         stdin=subprocess.DEVNULL,
-        env=os.environ | {"LD_LIBRARY_PATH": libraries},
+        env=os.environ
+        | {"LD_LIBRARY_PATH": libraries}
+        | ({"LD_PRELOAD": str(setup.preload)} if setup.preload else {}),
     )
     api = None
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from dataclasses import replace
 
-from bench.vpp import gtpu_in_tree, gtpu_own, network, packets, services_in_tree, services_own
+from bench.vpp import gtpu_in_tree, gtpu_own, native, network, packets, services_in_tree, services_own
 from bench.vpp.control import Control
-from bench.vpp.engine import Setup, Vpp
+from bench.vpp.engine import BenchError, Setup, Vpp
 from bench.vpp.labs import NO_PLUGINS, Bench, count_text
 from bench.vpp.measure import Case, Switch
 from bench.vpp.network import Pair, address
@@ -17,12 +18,18 @@ from vpp_operator.dataplane.records import PrefixClass, PrefixRecord
 GROUP = "IPv4 forwarding of other packets"
 PATH = ("ip4-input", "ip4-lookup", "ip4-rewrite")
 FLOWS = 65536
+NOOP = "a feature that does nothing"
 MANY = count_text(FLOWS, "flow") + ", random"
 
 
 def forwarding(bench: Bench) -> None:
     """Plain IPv4 forwarding, without and with the plugins' features on the interface that packets come by."""
     base = Setup()
+    try:
+        noop = bench.built(lambda directory: native.noop_plugin(bench.installation, directory))
+        base = replace(base, plugins=(noop,))
+    except BenchError as error:
+        bench.leave(GROUP, NOOP, MANY, str(error))
     with bench.vpp(gtpu_own.setup(1024, services_own.setup(1024, 1024, base)) if bench.own else base) as vpp:
         to = network.pair(vpp, 0)
         vpp.cli(f"ip route add 48.0.0.0/8 via {to.next_hop} {to.outside}")
@@ -30,10 +37,21 @@ def forwarding(bench: Bench) -> None:
         _stream(vpp, "many", to, FLOWS)
         gtpu_in_tree.add_tunnels(vpp, to.local, to.peer, 1, "ip4")
         bypass = f"set interface ip gtpu-bypass {to.inside}"
+        store = f"qos store ip {to.inside}"
         replies = f"lb set interface nat4 in {to.inside}"
         cases = [
             Case(GROUP, "no feature", count_text(1, "flow"), "one", PATH),
             Case(GROUP, "no feature", MANY, "many", PATH),
+            *(
+                [_feature(NOOP, native.NOOP, gtpu_own.feature(vpp, to.inside, native.NOOP))]
+                if base.plugins
+                else []
+            ),
+            _feature(
+                "VPP's cheapest feature (qos store)",
+                "ip4-qos-store",
+                Switch(run(vpp, f"{store} value 0"), run(vpp, f"{store} value 0 disable")),
+            ),
             _feature(
                 "in-tree gtpu-bypass",
                 "ip4-gtpu-bypass",

@@ -10,6 +10,7 @@ from bench.vpp.control import Control
 from bench.vpp.engine import BenchError, Vpp
 from bench.vpp.labs import Bench, count_text, round_packets, side_by_side
 from bench.vpp.measure import VECTOR, Case, send
+from bench.vpp.network import Pair
 from bench.vpp.records import Rate
 
 from vpp_operator.dataplane.records import Protocol
@@ -78,6 +79,11 @@ def _own(bench: Bench, vpp: Vpp, control: Control, flows: int, count: int, load:
     if count >= 1000:
         name = f"ours, typed records to results: {count_text(count, 'Service')} for TCP and UDP, one endpoint"
         bench.results.rates.append(Rate("programming", name, timed.records, timed.total))
+    return own_cases(vpp, control, to, flows, count, load)
+
+
+def own_cases(vpp: Vpp, control: Control, to: Pair, flows: int, count: int, load: str) -> list[Case]:
+    """Begin the flows and return the cases of their packets; BenchError if not all are alive then."""
     cases = []
     for protocol in (Protocol.UDP, Protocol.TCP):
         for stream in services_own.add_streams(vpp, to, flows, count, protocol):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bench.vpp import gtpu_in_tree, gtpu_own, network
-from bench.vpp.engine import Setup
+from bench.vpp.control import Control
+from bench.vpp.engine import Setup, Vpp
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_gtpu import load_text, set_switches
 from bench.vpp.labs import NO_PLUGINS, Bench, round_packets
 from bench.vpp.measure import Case
-from bench.vpp.network import address
+from bench.vpp.network import Pair, address
 
 SWITCHES_DECAP = "Optimisations: decapsulation"
 SWITCHES_ENCAP = "Optimisations: encapsulation"
@@ -49,52 +50,65 @@ def combinations(names: Iterable[str]) -> list[tuple[str, Switches]]:
     return rows
 
 
+@dataclass(frozen=True)
+class BothWays:
+    """Our tunnels of one endpoint, and streams of both directions, at random.
+
+    Their peer is reached by another interface than packets to users come by.
+    """
+
+    vpp: Vpp
+    control: Control
+    inward: Pair
+    outward: Pair
+    tunnels: int
+
+    @staticmethod
+    def make(vpp: Vpp, control: Control, tunnels: int) -> BothWays:
+        """Interfaces, records, streams."""
+        inward, outward = network.pair(vpp, 0), network.pair(vpp, 1)
+        vpp.cli(f"ip route add 50.0.0.0/8 via {inward.next_hop} {inward.outside}")
+        control.program(gtpu_own.records(inward.local, inward.peer, tunnels))
+        numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+        gtpu_in_tree.add_decap_stream(
+            vpp, "decap", inward, inward.local, inward.peer, address("50.0.0.1"), numbers
+        )
+        numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+        gtpu_in_tree.add_encap_stream(vpp, "encap", outward, address("16.0.0.1"), numbers)
+        return BothWays(vpp, control, inward, outward, tunnels)
+
+    def decap(self, group: str, name: str, switches: Switches) -> Case:
+        """Decapsulation by these switches."""
+        switch = set_switches(self.vpp, self.control, self.inward, switches)
+        path, proof = switches.decap_path(), switches.decap_proof()
+        return replace(self._case(group, name, "decap", path), switch=switch, proof=proof)
+
+    def encap(self, group: str, name: str, switches: Switches) -> Case:
+        """Encapsulation by these switches."""
+        switch = set_switches(self.vpp, self.control, self.outward, switches)
+        path, proof = switches.encap_path(), switches.encap_proof()
+        return replace(self._case(group, name, "encap", path), switch=switch, proof=proof)
+
+    def _case(self, group: str, name: str, stream: str, path: tuple[str, ...]) -> Case:
+        load, length = load_text(self.tunnels, True), round_packets(self.tunnels)
+        return Case(group, name, load, stream, path, gtpu_own.PLUGIN, length)
+
+
 def optimisations(tunnels: int) -> Callable[[Bench], None]:
     """Every switch alone, and everything without it, in both directions, at random."""
 
     def run(bench: Bench) -> None:
-        load = load_text(tunnels, True)
         if not bench.own:
-            bench.leave(SWITCHES_DECAP, "all", load, NO_PLUGINS)
+            bench.leave(SWITCHES_DECAP, "all", load_text(tunnels, True), NO_PLUGINS)
             return
         with bench.vpp(gtpu_own.setup(tunnels, Setup())) as vpp, bench.control(vpp) as control:
-            inward, outward = network.pair(vpp, 0), network.pair(vpp, 1)
-            vpp.cli(f"ip route add 50.0.0.0/8 via {inward.next_hop} {inward.outside}")
-            # one endpoint; its peer is reached by another interface than packets to users come by
-            control.program(gtpu_own.records(inward.local, inward.peer, tunnels))
-            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
-            gtpu_in_tree.add_decap_stream(
-                vpp, "decap", inward, inward.local, inward.peer, address("50.0.0.1"), numbers
-            )
-            numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
-            gtpu_in_tree.add_encap_stream(vpp, "encap", outward, address("16.0.0.1"), numbers)
-            length = round_packets(tunnels)
+            ways = BothWays.make(vpp, control, tunnels)
             cases = [
-                Case(
-                    SWITCHES_DECAP,
-                    name,
-                    load,
-                    "decap",
-                    switches.decap_path(),
-                    gtpu_own.PLUGIN,
-                    length,
-                    switch=set_switches(vpp, control, inward, switches),
-                    proof=switches.decap_proof(),
-                )
+                ways.decap(SWITCHES_DECAP, name, switches)
                 for name, switches in combinations(("cache", "skip_inner", "bypass", "loop", "prefetch"))
             ]
             cases += [
-                Case(
-                    SWITCHES_ENCAP,
-                    name,
-                    load,
-                    "encap",
-                    switches.encap_path(),
-                    gtpu_own.PLUGIN,
-                    length,
-                    switch=set_switches(vpp, control, outward, switches),
-                    proof=switches.encap_proof(),
-                )
+                ways.encap(SWITCHES_ENCAP, name, switches)
                 for name, switches in combinations(("loop", "prefetch", "skip_outer"))
             ]
             bench.measure(vpp, cases, control)

@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.vpp.control import Control
 from bench.vpp.engine import BenchError, Installation, Setup, Vpp, running
 from bench.vpp.measure import VECTOR, Case, Meter
 from bench.vpp.records import Left, Results
+
+from vpp_operator.dataplane.protocol import DataplaneError
 
 SHORT_ROUND = 1024 * VECTOR
 NO_PLUGINS = "our plugins are not built: make vpp-plugins"
@@ -24,6 +28,13 @@ class Bench:
     rounds: int
     say: Callable[[str], None]
     results: Results = field(default_factory=Results)
+    _directory: TemporaryDirectory[str] = field(
+        default_factory=lambda: TemporaryDirectory(prefix="bench-vpp-native-")
+    )
+
+    def built(self, what: Callable[[Path], Path]) -> Path:
+        """A helper in C (see `native`), built where it stays for this run."""
+        return what(Path(self._directory.name))
 
     @property
     def own(self) -> bool:
@@ -42,15 +53,20 @@ class Bench:
         control = Control(vpp.api_socket)
         try:
             yield control
+        except DataplaneError as error:
+            raise BenchError(f"{error}; {vpp.end()}") from error
         finally:
             control.close()
 
-    def measure(self, vpp: Vpp, cases: Sequence[Case], control: Control | None = None) -> None:
+    def measure(
+        self, vpp: Vpp, cases: Sequence[Case], control: Control | None = None, huge: bool = True
+    ) -> None:
         """Rounds of the cases on 2 MiB pages; a case that does not take its path is noted as not measured.
 
-        `control` reads the counters of the cases that have them as proof.
+        `control` reads the counters of the cases that have them as proof. Without `huge` our tables stay on
+        the pages they are on, all else goes to 2 MiB pages.
         """
-        vpp.collapse_pages()
+        vpp.collapse_pages(huge)
         meter = Meter(vpp, self.rounds, self.say, control.counters if control else Counter)
         sound = []
         for case in cases:
@@ -62,6 +78,16 @@ class Bench:
                     raise
                 self.leave(case.group, case.name, case.load, str(error))
         self.results.rows += meter.run(sound) if sound else []
+
+    def withdraw(self, cases: Sequence[Case], reason: str) -> None:
+        """Take back what was measured of the cases: it is not what they say."""
+        for case in cases:
+            self.results.rows = [
+                row
+                for row in self.results.rows
+                if (row.group, row.case, row.load) != (case.group, case.name, case.load)
+            ]
+            self.leave(case.group, case.name, case.load, reason)
 
     def leave(self, group: str, case: str, load: str, reason: str) -> None:
         """Note what is not measured, and why."""

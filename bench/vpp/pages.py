@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,21 @@ class _IoVec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-def mappings(text: str) -> Iterator[tuple[int, int]]:
-    """Aligned [start, end) of the writable mappings of at least 2 MiB in the text of /proc/PID/maps."""
+def everything(_: str) -> bool:
+    """All mappings."""
+    return True
+
+
+def mappings(text: str, wanted: Callable[[str], bool] = everything) -> Iterator[tuple[int, int]]:
+    """Aligned [start, end) of the writable mappings of at least 2 MiB in the text of /proc/PID/maps.
+
+    `wanted` is asked by the name of the file mapped, "" for memory without one.
+    """
     for line in text.splitlines():
-        fields = line.split()
+        fields = line.split(maxsplit=5)
         if len(fields) < 2 or not fields[1].startswith("rw"):
+            continue
+        if not wanted(fields[5] if len(fields) > 5 else ""):
             continue
         low, _, high = fields[0].partition("-")
         start = -(-int(low, 16) // HUGE) * HUGE
@@ -51,15 +61,18 @@ def touched(pid: int, start: int, end: int) -> Iterator[int]:
                 yield address
 
 
-def collapse(pid: int) -> Collapsed:
-    """Collapse all touched memory of a process (CAP_SYS_ADMIN); without kernel support nothing is done."""
+def collapse(pid: int, wanted: Callable[[str], bool] = everything) -> Collapsed:
+    """Collapse touched memory of a process (CAP_SYS_ADMIN); without kernel support nothing is done.
+
+    `wanted` as in `mappings`.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.syscall(SYS_PIDFD_OPEN, pid, 0)
     if descriptor < 0:
         return Collapsed(0, 0)
     done = refused = 0
     try:
-        for start, end in list(mappings(Path(f"/proc/{pid}/maps").read_text())):
+        for start, end in list(mappings(Path(f"/proc/{pid}/maps").read_text(), wanted)):
             for address in touched(pid, start, end):
                 vector = _IoVec(address, HUGE)
                 took = libc.syscall(
@@ -72,3 +85,18 @@ def collapse(pid: int) -> Collapsed:
     finally:
         os.close(descriptor)
     return Collapsed(done, refused)
+
+
+def huge_share(smaps: str, name: str) -> float:
+    """The share of a mapped file's memory in /proc/PID/smaps that lies on 2 MiB pages. Pure."""
+    present = huge = 0
+    inside = False
+    for line in smaps.splitlines():
+        fields = line.split(maxsplit=5)
+        if "-" in fields[0] and not fields[0].endswith(":"):
+            inside = len(fields) > 5 and fields[5] == name
+        elif inside and fields[0] == "Rss:":
+            present += int(fields[1])
+        elif inside and fields[0] in ("ShmemPmdMapped:", "FilePmdMapped:"):
+            huge += int(fields[1])
+    return huge / present if present else 0.0

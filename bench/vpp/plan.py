@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.vpp import lab_forms, lab_gtpu, lab_services, lab_switches
+from bench.vpp import lab_forms, lab_gtpu, lab_pages, lab_services, lab_switches
 from bench.vpp.lab_forwarding import forwarding
 from bench.vpp.lab_programming import programming
 from bench.vpp.labs import Lab
@@ -35,5 +35,7 @@ def every_lab() -> tuple[Lab, ...]:
         *(Lab(f"encapsulation-{n}", lab_gtpu.encapsulation(n), n > 10_000) for n in TUNNELS),
         *(Lab(f"gtpu-forms-{n}", lab_forms.forms(n)) for n in (1, 3_000)),
         *(Lab(f"optimisations-{n}", lab_switches.optimisations(n), n > 10_000) for n in (1, 3_000, 100_000)),
+        *(Lab(f"pages-services-{n}", lab_pages.service_pages(n), n > 100_000) for n in (64_000, 1_000_000)),
+        *(Lab(f"pages-tunnels-{n}", lab_pages.tunnel_pages(n), n > 100_000) for n in (100_000, 1_000_000)),
         Lab("programming", programming, long=True),
     )

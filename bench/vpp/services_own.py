@@ -24,7 +24,7 @@ from vpp_operator.dataplane.records import (
 )
 
 VIPS, SERVERS = address("92.0.0.0"), address("100.112.0.0")
-FORWARD_PATH = ("ip4-input", "klb4-feature", "ip4-lookup", "klb4-vip", "ip4-lookup", "ip4-rewrite")
+FORWARD_PATH = ("ip4-input", "klb4-feature", "ip4-lookup", "ip4-rewrite")
 REPLY_PATH = ("ip4-input", "klb4-feature", "ip4-lookup", "ip4-rewrite")
 PLUGIN = frozenset({"klb4-vip", "klb4-feature"})
 USABLE = EndpointFlag.SERVES | EndpointFlag.CLUSTER

@@ -360,6 +360,11 @@ def test_startup_conf_loads_only_what_is_measured(tmp_path) -> None:
     assert "plugin khost_plugin.so { enable }" in startup_conf(
         Installation(tmp_path, None), Setup(own=True), tmp_path, 2
     )
+    more = Setup(plugins=(tmp_path / "built" / "noop_plugin.so",), workers=2)
+    text = startup_conf(Installation(tmp_path, None), more, tmp_path / "run", 2)
+    assert f":{tmp_path / 'built'}\n" in text
+    assert "plugin noop_plugin.so { enable }" in text
+    assert "  workers 2\n  relative\n" in text
 
 
 def test_without_vpp_it_says_what_is_missing(tmp_path, monkeypatch) -> None:
@@ -394,3 +399,23 @@ ffffff000-1000000000 ---p 00000000 00:00 0
 7f33a0180000-7f33a0480000 rw-p 00000000 00:00 0
 """
     assert list(pages.mappings(text)) == [(0x1000000000, 0x1008000000), (0x7F33A0200000, 0x7F33A0400000)]
+    assert list(pages.mappings(text, lambda name: not name.startswith("/memfd:"))) == [
+        (0x7F33A0200000, 0x7F33A0400000)
+    ]
+    assert list(pages.mappings(text, lambda name: name == "")) == [(0x7F33A0200000, 0x7F33A0400000)]
+
+
+def test_share_of_a_file_on_huge_pages() -> None:
+    text = """\
+7f081f400000-7f0826d73000 rw-s 00000000 00:1b 94700                      /dev/shm/tables
+Size:             124364 kB
+Rss:                4096 kB
+ShmemPmdMapped:     3072 kB
+FilePmdMapped:         0 kB
+VmFlags: rd wr sh mr mw me ms dd hg
+7f0826d73000-7f0826e00000 rw-p 00000000 00:00 0
+Rss:                8192 kB
+ShmemPmdMapped:     8192 kB
+"""
+    assert pages.huge_share(text, "/dev/shm/tables") == 0.75
+    assert pages.huge_share(text, "/dev/shm/other") == 0.0
