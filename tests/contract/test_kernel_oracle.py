@@ -595,21 +595,25 @@ def build_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sequences(build_directory: Path) -> None:
+    """As many rounds as it takes for each situation to occur often: what comes up in one round is luck."""
     Sequences.directory = build_directory
     Sequences.steps = 0
-    run_state_machine_as_test(
-        Sequences,
-        settings=settings(
-            max_examples=120,
-            stateful_step_count=50,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
-        ),
-    )
-    print(f"{Sequences.steps} steps: {dict(Sequences.seen)}")
-    assert Sequences.steps > 3000
-    assert min(Sequences.seen[name] for name in ("first packet", "known flow", "answer", "flow anew")) > 20
+    situations = ("first packet", "known flow", "answer", "flow anew")
+    for _ in range(5):
+        run_state_machine_as_test(
+            Sequences,
+            settings=settings(
+                max_examples=120,
+                stateful_step_count=50,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                print_blob=True,
+            ),
+        )
+        print(f"{Sequences.steps} steps: {dict(Sequences.seen)}")
+        if Sequences.steps > 3000 and min(Sequences.seen[name] for name in situations) > 20:
+            return
+    pytest.fail(f"a situation hardly ever occurs: {dict(Sequences.seen)}")
 
 
 @pytest.mark.parametrize(("family", "count"), [(4, 3), (6, 4)])
