@@ -1,5 +1,5 @@
-"""VPP's plugin khost: the region goes from engine to engine, in both directions; what is refused at the start;
-what people see of it."""
+"""VPP's plugin khost: the region goes from engine to engine, in both directions; what is refused at
+the start; what people see of it."""
 
 from __future__ import annotations
 

@@ -142,6 +142,7 @@ VNET_SW_INTERFACE_ADD_DEL_FUNCTION (on_interface_add_del);
 
 __clib_export khost_main_t khost_exported_main = {
   .abi = KHOST_ABI,
+  .gap_era = 1, /* what was before the first round is no gap */
   .on_record = on_record,
   .on_attached = on_attached,
   .on_switches = on_switches,

@@ -24,6 +24,9 @@ typedef struct
   CLIB_CACHE_LINE_ALIGN_MARK (c0);
   fp_worker_t fp;
   u64 clock_read; /* CPU clock when fp's time was set */
+  u64 round_clock; /* CPU clock of the last round of the thread's loop */
+  u64 longest_round; /* clocks from one round to the next, the most since `gap_era` began */
+  u32 gap_era; /* khost_main_t.gap_era that it belongs to */
   u64 age_ns, expire_ns; /* not before then is the next slice aged, are reassemblies looked at */
   u8 *large;	   /* memory for packets of several buffers (khost_large.h) */
   u32 held;	   /* packets handed to khost_keep and not given back yet */
@@ -60,6 +63,7 @@ typedef struct khost_main
   u32 *vrf_by_fib4; /* KHOST_MAX_FIBS each: table id, or KHOST_NO_VRF */
   u32 *vrf_by_fib6;
   u32 n_workers; /* threads, the main thread included */
+  u32 gap_era;	 /* raised to measure the longest round anew */
 
   /* Main thread. */
   /* `fn` is called once the region is open, before its records are told; at once if it is. */

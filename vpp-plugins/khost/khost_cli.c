@@ -164,3 +164,51 @@ VLIB_CLI_COMMAND (set_khost_interface_command, static) = {
   .short_help = "set khost interface <interface> [ethernet] [disable]",
   .function = set_khost_interface,
 };
+
+u64
+khost_longest_round (u32 thread_index)
+{
+  const u64 clocks = __atomic_load_n (&khost_exported_main.workers[thread_index].longest_round, __ATOMIC_RELAXED);
+
+  return (u64) ((f64) clocks / vlib_get_main ()->clib_time.clocks_per_second * 1e9);
+}
+
+static clib_error_t *
+show_khost_gaps (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *command)
+{
+  clib_error_t *error = closed ();
+
+  if (error)
+    return error;
+  for (u32 i = 0; i < khost_exported_main.n_workers; i++)
+    vlib_cli_output (vm, "%-12v%12.1f us", vlib_worker_threads[i].name, khost_longest_round (i) / 1e3);
+  return NULL;
+}
+
+/*?
+ * The longest time between two rounds of each thread's loop, since the start or `clear khost gaps': so long has a packet waited at most for the
+ * thread that takes it. It includes the time that a thread without packets sleeps, 10 ms at most, and that the machine gave to others.
+ ?*/
+VLIB_CLI_COMMAND (show_khost_gaps_command, static) = {
+  .path = "show khost gaps",
+  .short_help = "show khost gaps",
+  .function = show_khost_gaps,
+  .is_mp_safe = 1,
+};
+
+static clib_error_t *
+clear_khost_gaps (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *command)
+{
+  __atomic_fetch_add (&khost_exported_main.gap_era, 1, __ATOMIC_RELAXED);
+  return NULL;
+}
+
+/*?
+ * Measures the longest round of each thread's loop anew.
+ ?*/
+VLIB_CLI_COMMAND (clear_khost_gaps_command, static) = {
+  .path = "clear khost gaps",
+  .short_help = "clear khost gaps",
+  .function = clear_khost_gaps,
+  .is_mp_safe = 1,
+};

@@ -84,4 +84,7 @@ void khost_process_wake (vlib_main_t *vm);
 
 void khost_stats_init (vlib_main_t *vm);
 
+/* Nanoseconds of the longest round of a thread's loop since the start, or since they were cleared. */
+u64 khost_longest_round (u32 thread_index);
+
 #endif /* included_khost_internal_h */

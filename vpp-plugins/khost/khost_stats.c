@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The stats segment: totals, drops by reason, paths, tables. One value for each thread (the control thread's own counts are added to the main thread's),
- * copied by VPP's collector when it updates the segment; sizes are fixed before workers run. */
+/* The stats segment: totals, drops by reason, paths, tables, tunnels. One value for each thread (the control thread's own counts are added to the main
+ * thread's), copied by VPP's collector when it updates the segment; sizes are fixed before workers run. The packet path writes to the region alone.
+ *
+ * Tunnels stand by their slot: /khost/tunnels/rx and tx (packets and bytes) and drops have a value for each thread and slot, localTeid and endpoint say
+ * whose the slot is (0: nobody's). Those beyond MAX_TUNNELS are read by FP_MSG_GTPU_COUNTERS. */
 #include <khost/khost_internal.h>
 
 #include <vlib/stats/stats.h>
 
 #include <fastpath/fp_control.h>
+
+#define MAX_TUNNELS	 16384
+#define MAX_TUNNEL_BYTES (8 << 20) /* of the segment's 32 MiB */
 
 #define PATH_VALUES (sizeof (fp_path_counters_t) / sizeof (u64))
 
@@ -15,6 +21,13 @@ typedef struct
   u32 drop[FP_DROPS];
   u32 path[FP_PATHS][PATH_VALUES];
   u32 used[FP_USAGE_TABLES], size[FP_USAGE_TABLES];
+  u32 longest_round;
+  struct
+  {
+    u32 rx, tx, drops, teid, endpoint;
+    u32 n;    /* slots that are shown */
+    u32 seen; /* slots that have been in use: what is behind them is zero */
+  } tunnels;
 } stats_t;
 
 static stats_t stats;
@@ -37,6 +50,56 @@ copy (u32 entry, size_t offset)
     __atomic_load_n ((const u64 *) (counters + FP_MAX_WORKERS * sizeof (fp_counters_t) + offset), __ATOMIC_RELAXED);
 }
 
+/* One slot of one thread; `more` is another thread's that has no value of its own. */
+static void
+copy_tunnel (u32 thread, u32 slot, const fp_tunnel_counters_t *c, const fp_tunnel_counters_t *more)
+{
+  vlib_counter_t **rx = vlib_stats_get_entry_data_pointer (stats.tunnels.rx);
+  vlib_counter_t **tx = vlib_stats_get_entry_data_pointer (stats.tunnels.tx);
+  u64 **drops = vlib_stats_get_entry_data_pointer (stats.tunnels.drops);
+
+#define READ(field) (__atomic_load_n ((const u64 *) &c->field, __ATOMIC_RELAXED) + __atomic_load_n ((const u64 *) &more->field, __ATOMIC_RELAXED))
+  rx[thread][slot] = (vlib_counter_t){ .packets = READ (rx_packets), .bytes = READ (rx_bytes) };
+  tx[thread][slot] = (vlib_counter_t){ .packets = READ (tx_packets), .bytes = READ (tx_bytes) };
+  drops[thread][slot] = READ (drops);
+#undef READ
+}
+
+static void
+collect_tunnels (void)
+{
+  static const fp_tunnel_counters_t none;
+  const khost_main_t *km = &khost_exported_main;
+  const fp_region_t *r = km->region;
+  u64 **teids = vlib_stats_get_entry_data_pointer (stats.tunnels.teid);
+  u64 **endpoints = vlib_stats_get_entry_data_pointer (stats.tunnels.endpoint);
+  const u32 n = clib_min (stats.tunnels.n, r->control->slots[FP_CONTROLLED_TUNNEL].fresh);
+
+  for (u32 slot = 0; slot < clib_max (n, stats.tunnels.seen); slot++)
+    {
+      const int live = slot < n && r->control->gtpu.tunnel[slot].live;
+      const fp_tunnel_t *t = live ? fp_tunnel_at (r, slot) : NULL;
+
+      teids[0][slot] = live ? t->teid : 0;
+      endpoints[0][slot] = live ? fp_gtpu_id_of (r, t->endpoint) : 0;
+      for (u32 i = 0; i < km->n_workers; i++)
+	{
+	  const fp_tunnel_counters_t *own = r->gtpu->counters[i], *control = i == 0 ? r->gtpu->counters[FP_MAX_WORKERS] : NULL;
+	  copy_tunnel (i, slot, live && own ? &own[slot] : &none, live && control ? &control[slot] : &none);
+	}
+    }
+  stats.tunnels.seen = n;
+}
+
+static void
+collect_rounds (void)
+{
+  u64 **values = vlib_stats_get_entry_data_pointer (stats.longest_round);
+
+  for (u32 i = 0; i < khost_exported_main.n_workers; i++)
+    values[i][0] = khost_longest_round (i);
+}
+
 static void
 collect (vlib_stats_collector_data_t *data)
 {
@@ -56,6 +119,8 @@ collect (vlib_stats_collector_data_t *data)
       vlib_stats_set_gauge (stats.used[t], usage[t].used);
       vlib_stats_set_gauge (stats.size[t], usage[t].size);
     }
+  collect_tunnels ();
+  collect_rounds ();
 }
 
 static u32
@@ -65,6 +130,27 @@ add (const char *kind, const char *name, const char *value)
 
   vlib_stats_validate (entry, khost_exported_main.n_workers - 1, 0);
   return entry;
+}
+
+static void
+add_tunnels (void)
+{
+  const khost_main_t *km = &khost_exported_main;
+  const u32 slot_bytes = km->n_workers * (2 * sizeof (vlib_counter_t) + sizeof (u64)) + 2 * sizeof (u64);
+  const u32 most = clib_min (MAX_TUNNELS, MAX_TUNNEL_BYTES / slot_bytes);
+  const u32 n = clib_min (km->region->capacity.tunnels, most);
+
+  stats.tunnels.n = n;
+  stats.tunnels.rx = vlib_stats_add_counter_pair_vector ("/khost/tunnels/rx");
+  stats.tunnels.tx = vlib_stats_add_counter_pair_vector ("/khost/tunnels/tx");
+  stats.tunnels.drops = vlib_stats_add_counter_vector ("/khost/tunnels/drops");
+  stats.tunnels.teid = vlib_stats_add_counter_vector ("/khost/tunnels/localTeid");
+  stats.tunnels.endpoint = vlib_stats_add_counter_vector ("/khost/tunnels/endpoint");
+  vlib_stats_validate (stats.tunnels.rx, km->n_workers - 1, n - 1);
+  vlib_stats_validate (stats.tunnels.tx, km->n_workers - 1, n - 1);
+  vlib_stats_validate (stats.tunnels.drops, km->n_workers - 1, n - 1);
+  vlib_stats_validate (stats.tunnels.teid, 0, n - 1);
+  vlib_stats_validate (stats.tunnels.endpoint, 0, n - 1);
 }
 
 void
@@ -86,6 +172,8 @@ khost_stats_init (vlib_main_t *vm)
       stats.used[t] = vlib_stats_add_gauge ("/khost/tables/%s/used", usage[t].name);
       stats.size[t] = vlib_stats_add_gauge ("/khost/tables/%s/size", usage[t].name);
     }
+  stats.longest_round = add ("threads", "longestRoundNs", NULL);
+  add_tunnels ();
   registration.entry_index = stats.counter[0];
   vlib_stats_register_collector_fn (&registration);
 }

@@ -67,12 +67,30 @@ give_back (vlib_main_t *vm, khost_worker_t *w)
   return n;
 }
 
+/* How long packets of this thread may have waited for a dispatch, as `show khost gaps` tells. */
+static_always_inline void
+measure_round (khost_worker_t *w, u64 clock)
+{
+  const u32 era = __atomic_load_n (&khost_exported_main.gap_era, __ATOMIC_RELAXED);
+  const u64 round = clock - w->round_clock;
+
+  w->round_clock = clock;
+  if (PREDICT_FALSE (w->gap_era != era))
+    {
+      w->gap_era = era;
+      __atomic_store_n (&w->longest_round, 0, __ATOMIC_RELAXED);
+    }
+  else if (PREDICT_FALSE (round > w->longest_round))
+    __atomic_store_n (&w->longest_round, round, __ATOMIC_RELAXED);
+}
+
 static_always_inline uword
 tick (vlib_main_t *vm, khost_worker_t *w)
 {
   const u64 clock = clib_cpu_time_now ();
   u64 now = w->fp.now_ns;
 
+  measure_round (w, clock);
   if (clock - w->clock_read >= (u64) (TIME_S * vm->clib_time.clocks_per_second))
     {
       now = fp_now_ns ();
