@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench.vpp import table
-from bench.vpp.engine import BenchError, Setup, find, running
+from bench.vpp.engine import BenchError, Setup, clocks_per_second, find, running
 from bench.vpp.labs import Bench, Lab
 from bench.vpp.plan import every_lab
 from bench.vpp.records import Machine, Results
@@ -49,11 +49,10 @@ def machine(bench: Bench) -> Machine:
     info = Path("/proc/cpuinfo").read_text()
     names = re.findall(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     with running(bench.installation, Setup()) as vpp:
-        clock = re.search(r"^cpu MHz\s*:\s*([\d.]+)$", info, re.MULTILINE)
         return Machine(
             names[0] if names else "unknown processor",
             len(names),
-            float(clock[1]) * 1e6 if clock else 0.0,
+            clocks_per_second(),
             vpp.cli("show version").split(" built")[0].strip(),
             vpp.workers,
         )

@@ -39,6 +39,12 @@ class Installation:
         return self.prefix / "bin" / "vpp"
 
 
+def clocks_per_second() -> float:
+    """Of the time stamp counter, as Linux says; 0.0 if it does not."""
+    clock = re.search(r"^cpu MHz\s*:\s*([\d.]+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return float(clock[1]) * 1e6 if clock else 0.0
+
+
 def find(own_plugins: Path) -> Installation:
     """VPP by VPP_PREFIX or on PATH; BenchError names what is missing."""
     prefix = os.environ.get("VPP_PREFIX")

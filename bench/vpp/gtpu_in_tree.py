@@ -114,7 +114,14 @@ def order(count: int, at_random: bool, length: int) -> Iterator[int]:
 
 
 def add_decap_stream(
-    vpp: Vpp, name: str, to: Pair, tunnel_address: str, peer: str, destination: int, numbers: Iterator[int]
+    vpp: Vpp,
+    name: str,
+    to: Pair,
+    tunnel_address: str,
+    peer: str,
+    destination: int,
+    numbers: Iterator[int],
+    worker: int = 0,
 ) -> int:
     """G-PDUs from the peer's tunnels, each with a packet of the tunnel's user to `destination`."""
     outer = (address(peer), address(tunnel_address))
@@ -127,11 +134,18 @@ def add_decap_stream(
             packets.gtpu(*outer, i + 1, packets.udp(USERS + i, destination, 1000, 2000, INNER))
             for i in numbers
         ),
+        worker,
     )
 
 
 def add_encap_stream(
-    vpp: Vpp, name: str, to: Pair, source: int, numbers: Iterator[int], users: int = USERS
+    vpp: Vpp,
+    name: str,
+    to: Pair,
+    source: int,
+    numbers: Iterator[int],
+    users: int = USERS,
+    worker: int = 0,
 ) -> int:
     """Packets to the users."""
     return add_stream(
@@ -140,6 +154,7 @@ def add_encap_stream(
         to.inside,
         to.inside_mac,
         (packets.udp(source, users + i, 2000, 1000, PLAIN) for i in numbers),
+        worker,
     )
 
 

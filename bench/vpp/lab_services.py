@@ -11,12 +11,11 @@ from bench.vpp.engine import BenchError, Vpp
 from bench.vpp.labs import Bench, count_text, round_packets, side_by_side
 from bench.vpp.measure import VECTOR, Case, send
 from bench.vpp.network import Pair
-from bench.vpp.records import Rate
+from bench.vpp.records import NEW_FLOWS, Rate
 
 from vpp_operator.dataplane.records import Protocol
 
 KNOWN = "Services: packets of known flows, at random"
-NEW = "Services: first packets of new flows"
 NEW_PACKETS = 256 * VECTOR
 SLACK = 0.002
 """klb's filter takes few clients for endpoints by chance: the feature then does what klb4-vip would have."""
@@ -125,12 +124,12 @@ def new(live: int) -> Callable[[Bench], None]:
                 stream = services_own.add_streams(vpp, to, live + fresh, count, protocol)[0]
                 send(vpp, stream, live)
                 plugin, path = services_own.PLUGIN, services_own.FORWARD_PATH
-                case = Case(NEW, f"klb, {protocol.name}", load, stream, path, plugin, slack=SLACK)
+                case = Case(NEW_FLOWS, f"klb, {protocol.name}", load, stream, path, plugin, slack=SLACK)
                 cases.append(_once(replace(case, proof=("sessionsCreated",))))
             bench.measure(vpp, cases, control)
 
         setup = services_own.setup(live + fresh, count, base) if bench.own else base
-        side_by_side(bench, setup, NEW, load, in_tree, own)
+        side_by_side(bench, setup, NEW_FLOWS, load, in_tree, own)
 
     return run
 
@@ -138,4 +137,4 @@ def new(live: int) -> Callable[[Bench], None]:
 def _once(case: Case) -> Case:
     """The case with packets that come once only."""
     name = case.name.removesuffix(", to the Service")
-    return replace(case, group=NEW, name=name, packets=NEW_PACKETS, repeats=False)
+    return replace(case, group=NEW_FLOWS, name=name, packets=NEW_PACKETS, repeats=False)

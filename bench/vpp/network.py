@@ -117,13 +117,19 @@ def awake(vpp: Vpp) -> Iterator[None]:
         vpp.prefer(True)
 
 
-def add_stream(vpp: Vpp, name: str, interface: str, mac: bytes, ip_packets: Iterable[bytes]) -> int:
-    """A stream that sends these packets as frames into the interface, over and over; their number."""
+def add_stream(
+    vpp: Vpp, name: str, interface: str, mac: bytes, ip_packets: Iterable[bytes], worker: int = 0
+) -> int:
+    """A stream that sends these packets as frames into the interface, over and over; their number.
+
+    The worker of that number makes them, and carries them.
+    """
     path = vpp.directory / f"{name}.pcap"
     count = packets.write_pcap(path, (packets.ethernet(mac, packet) for packet in ip_packets))
     number = interface.removeprefix("pg")
     vpp.cli(
-        f"packet-generator new {{ name {name} source pg{number} pcap {path} worker 0 interface {interface} }}"
+        f"packet-generator new {{ name {name} source pg{number} pcap {path} worker {worker} "
+        f"interface {interface} }}"
     )
     path.unlink()
     if name not in parse_streams(vpp.cli("show packet-generator")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.vpp import lab_forms, lab_gtpu, lab_pages, lab_services, lab_switches
 from bench.vpp.lab_forwarding import forwarding
 from bench.vpp.lab_programming import programming
+from bench.vpp.lab_workers import workers
 from bench.vpp.labs import Lab
 
 SERVICE_LOADS = (
@@ -37,5 +38,6 @@ def every_lab() -> tuple[Lab, ...]:
         *(Lab(f"optimisations-{n}", lab_switches.optimisations(n), n > 10_000) for n in (1, 3_000, 100_000)),
         *(Lab(f"pages-services-{n}", lab_pages.service_pages(n), n > 100_000) for n in (64_000, 1_000_000)),
         *(Lab(f"pages-tunnels-{n}", lab_pages.tunnel_pages(n), n > 100_000) for n in (100_000, 1_000_000)),
+        Lab("two-workers", workers),
         Lab("programming", programming, long=True),
     )

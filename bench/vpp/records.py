@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
+NEW_FLOWS = "Services: first packets of new flows"
+"""The group whose packets each begin a flow."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -71,6 +74,28 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """Two workers: clocks per packet of the path, the mean of both workers.
+
+    `alone`: while the other one has no packets; `both`: at the same time.
+    """
+
+    group: str
+    case: str
+    load: str
+    rounds: int
+    others: float
+    """As in Row."""
+    alone: Spread
+    both: Spread
+
+    @property
+    def ratio(self) -> float:
+        """Packets a second of both against one of them; 2 at best."""
+        return 2 * self.alone.median / self.both.median
+
+
+@dataclass(frozen=True)
 class Left:
     """A case that was not measured, and why."""
 
@@ -100,18 +125,22 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     rates: list[Rate] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
+    scalings: list[Scaling] = field(default_factory=list)
 
     def merged(self, newer: Results) -> Results:
         """These records, those of the same case and load replaced by the newer ones'."""
         rows = {(r.group, r.case, r.load): r for r in self.rows + newer.rows}
         rates = {(r.group, r.case, r.records): r for r in self.rates + newer.rates}
         left = {(r.group, r.case, r.load): r for r in self.left + newer.left}
+        scalings = {(r.group, r.case, r.load): r for r in self.scalings + newer.scalings}
         measured = {(r.group, r.case, r.load) for r in newer.rows}
+        measured |= {(r.group, r.case, r.load) for r in newer.scalings}
         return Results(
             newer.machine or self.machine,
             list(rows.values()),
             list(rates.values()),
             [item for key, item in left.items() if key not in measured],
+            list(scalings.values()),
         )
 
     def to_json(self) -> str:
@@ -127,7 +156,13 @@ class Results:
             [_row(row) for row in data["rows"]],
             [Rate(**rate) for rate in data["rates"]],
             [Left(**left) for left in data["left"]],
+            [_scaling(scaling) for scaling in data.get("scalings", [])],
         )
+
+
+def _scaling(data: dict[str, object]) -> Scaling:
+    spreads = {name: Spread(**data[name]) for name in ("alone", "both")}  # type: ignore[arg-type]
+    return Scaling(**(data | spreads))  # type: ignore[arg-type]
 
 
 def _row(data: dict[str, object]) -> Row:

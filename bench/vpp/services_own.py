@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bench.vpp import packets
 from bench.vpp.control import Control, Timed
@@ -66,10 +66,32 @@ def program(vpp: Vpp, control: Control, to: Pair, services: int) -> Timed:
     return control.program(records(services))
 
 
-def _flows(flows: int, services: int, at_random: bool) -> Iterator[tuple[int, int, int]]:
-    for i in packets.shuffled(flows) if at_random else range(flows):
-        client = i // services
-        yield CLIENTS + client, 1024 + client % 50000, i % services
+def _flow(services: int, number: int) -> tuple[int, int, int]:
+    """Client, its port, and the Service of a flow."""
+    client = number // services
+    return CLIENTS + client, 1024 + client % 50000, number % services
+
+
+def _payload(flags: int) -> bytes:
+    return PLAIN[:10] if flags == packets.ACK else b""
+
+
+def packets_of(services: int, flows: Iterable[int], protocol: Protocol, flags: int) -> Iterator[bytes]:
+    """A packet of each flow to its Service; `flags` are TCP's."""
+    for client, port, i in (_flow(services, number) for number in flows):
+        if protocol is Protocol.UDP:
+            yield packets.udp(client, VIPS + i, port, PORT, PLAIN)
+        else:
+            yield packets.tcp(client, VIPS + i, port, PORT, _payload(flags), flags)
+
+
+def replies_of(services: int, flows: Iterable[int], protocol: Protocol, flags: int) -> Iterator[bytes]:
+    """A packet of each flow from its endpoint."""
+    for client, port, i in (_flow(services, number) for number in flows):
+        if protocol is Protocol.UDP:
+            yield packets.udp(SERVERS + i, client, TARGET_PORT, port, PLAIN)
+        else:
+            yield packets.tcp(SERVERS + i, client, TARGET_PORT, port, _payload(flags), flags)
 
 
 def add_streams(vpp: Vpp, to: Pair, flows: int, services: int, protocol: Protocol) -> list[str]:
@@ -79,28 +101,20 @@ def add_streams(vpp: Vpp, to: Pair, flows: int, services: int, protocol: Protoco
     """
     name = protocol.name.lower()
 
-    def forward(flags: int, at_random: bool) -> Iterator[bytes]:
-        for client, port, i in _flows(flows, services, at_random):
-            if protocol is Protocol.UDP:
-                yield packets.udp(client, VIPS + i, port, PORT, PLAIN)
-            else:
-                yield packets.tcp(
-                    client, VIPS + i, port, PORT, PLAIN[:10] if flags == packets.ACK else b"", flags
-                )
+    def forward(stream: str, numbers: Iterable[int], flags: int) -> str:
+        made = packets_of(services, numbers, protocol, flags)
+        add_stream(vpp, stream, to.inside, to.inside_mac, made)
+        return stream
 
-    def reply(flags: int, at_random: bool) -> Iterator[bytes]:
-        for client, port, i in _flows(flows, services, at_random):
-            if protocol is Protocol.UDP:
-                yield packets.udp(SERVERS + i, client, TARGET_PORT, port, PLAIN)
-            else:
-                payload = PLAIN[:10] if flags == packets.ACK else b""
-                yield packets.tcp(SERVERS + i, client, TARGET_PORT, port, payload, flags)
+    def reply(stream: str, numbers: Iterable[int], flags: int) -> str:
+        made = replies_of(services, numbers, protocol, flags)
+        add_stream(vpp, stream, to.outside, to.outside_mac, made)
+        return stream
 
     begin = []
     if protocol is Protocol.TCP:
-        add_stream(vpp, "tcp-syn", to.inside, to.inside_mac, forward(packets.SYN, False))
-        add_stream(vpp, "tcp-syn-ack", to.outside, to.outside_mac, reply(packets.SYN_ACK, False))
-        begin = ["tcp-syn", "tcp-syn-ack"]
-    add_stream(vpp, f"{name}-forward", to.inside, to.inside_mac, forward(packets.ACK, True))
-    add_stream(vpp, f"{name}-reply", to.outside, to.outside_mac, reply(packets.ACK, True))
-    return [*begin, f"{name}-forward", f"{name}-reply"]
+        begin.append(forward("tcp-syn", range(flows), packets.SYN))
+        begin.append(reply("tcp-syn-ack", range(flows), packets.SYN_ACK))
+    begin.append(forward(f"{name}-forward", packets.shuffled(flows), packets.ACK))
+    begin.append(reply(f"{name}-reply", packets.shuffled(flows), packets.ACK))
+    return begin

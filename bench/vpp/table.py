@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.vpp.gains import gains
-from bench.vpp.records import Left, Rate, Results, Row, Spread, Step
+from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, Step
 
 BEGIN = "<!-- bench-vpp: begin (written by `make bench-vpp`) -->"
 END = "<!-- bench-vpp: end -->"
+
+
+FEW_PROCESSORS = (
+    "This machine has {} processors: VPP's main thread and all other processes run on those of the workers,"
+    " too, and are counted where they interrupt them. The processors may also be two halves of one core."
+)
 
 
 def number(value: float) -> str:
@@ -41,13 +47,7 @@ def rows_table(rows: Sequence[Row]) -> list[str]:
         own = cell(row.plugin) if any(step.own for step in row.steps) else "-"
         name = row.case.replace("|", "\\|")
         lines.append(f"| {name} | {row.load} | {cell(row.path)} | {own} | {chain(row.steps)} |")
-    others = [row.others for row in rows]
-    rounds = sorted({row.rounds for row in rows})
-    lines += [
-        "",
-        f"{_enumerate(rounds)} rounds each; meanwhile other processes used "
-        f"{_range(others)} of the processors.",
-    ]
+    lines += ["", _meanwhile(rows)]
     return lines
 
 
@@ -73,6 +73,16 @@ def gains_table(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def flows_line(rows: Sequence[Row], machine: Machine | None) -> list[str]:
+    """New flows a second, for the group whose packets each begin one."""
+    if machine is None or not rows or rows[0].group != NEW_FLOWS:
+        return []
+    found = [
+        f"{row.case} {row.load}: {machine.clocks_per_second / row.path.median / 1e6:.1f}" for row in rows
+    ]
+    return ["", f"Million flows a second of one worker, by the clocks of the path. {'; '.join(found)}."]
+
+
 def rates_table(rates: Sequence[Rate]) -> list[str]:
     """Programming."""
     lines = ["| what | records | seconds | records a second |", "|---|---|---|---|"]
@@ -80,6 +90,27 @@ def rates_table(rates: Sequence[Rate]) -> list[str]:
         f"| {rate.case} | {rate.records:,} | {rate.seconds:.2f} | {rate.per_second:,.0f} |" for rate in rates
     ]
     return lines
+
+
+def scalings_table(scalings: Sequence[Scaling], machine: Machine | None) -> list[str]:
+    """Two workers against one."""
+    clock = machine.clocks_per_second if machine else 0.0
+    processors = machine.processors if machine else 0
+    lines = [
+        "Clocks per packet of the path, the mean of both workers: while the other one has nothing to do, and",
+        "while both are at work; packets a second follow from them.",
+        *([FEW_PROCESSORS.format(processors)] if processors < 3 else []),
+        "",
+        "| case | load | one worker | both | Mpackets/s: one | both | times |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for found in scalings:
+        one, both = (clock / clocks / 1e6 for clocks in (found.alone.median, found.both.median))
+        lines.append(
+            f"| {found.case} | {found.load} | {cell(found.alone)} | {cell(found.both)} | {one:.1f} |"
+            f" {2 * both:.1f} | {found.ratio:.2f} |"
+        )
+    return [*lines, "", _meanwhile(scalings)]
 
 
 def left_table(left: Sequence[Left]) -> list[str]:
@@ -98,6 +129,7 @@ def only(results: Results, groups: str, inside: bool) -> Results:
         [row for row in results.rows if row.group.startswith(groups) is inside],
         [] if inside else results.rates,
         [item for item in results.left if item.group.startswith(groups) is inside],
+        [] if inside else results.scalings,
     )
 
 
@@ -113,7 +145,16 @@ def render(results: Results) -> str:
         ]
     for group in dict.fromkeys(row.group for row in results.rows):
         rows = [row for row in results.rows if row.group == group]
-        lines += [f"#### {group}", "", *gains_table(rows), *rows_table(rows), ""]
+        lines += [
+            f"#### {group}",
+            "",
+            *gains_table(rows),
+            *rows_table(rows),
+            *flows_line(rows, results.machine),
+            "",
+        ]
+    if results.scalings:
+        lines += ["#### Two workers", "", *scalings_table(results.scalings, results.machine), ""]
     if results.rates:
         lines += ["#### Programming", "", *rates_table(results.rates), ""]
     if results.left:
@@ -128,6 +169,12 @@ def insert(document: str, tables: str) -> str:
     if not begin or not end:
         raise ValueError(f"the document has no lines {BEGIN} and {END}")
     return f"{head}{BEGIN}\n\n{tables}\n{END}{tail}"
+
+
+def _meanwhile(rows: Sequence[Row | Scaling]) -> str:
+    rounds, others = sorted({row.rounds for row in rows}), [row.others for row in rows]
+    used = f"other processes used {_range(others)} of the processors"
+    return f"{_enumerate(rounds)} rounds each; meanwhile {used}."
 
 
 def _range(values: Sequence[float]) -> str:

@@ -13,7 +13,7 @@ from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_switches import combinations
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
-from bench.vpp.records import Left, Machine, Rate, Results, Row, Spread, spread
+from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, spread
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
 from scapy.layers.inet import IP, TCP, UDP
@@ -160,6 +160,17 @@ def results() -> Results:
         [row(case, [worker()], 0.5)],
         [Rate("programming", "tunnels", 3000, 0.5)],
         [Left("group A", "other", "1 flow", "it drops them")],
+        [
+            Scaling(
+                "Two workers",
+                "klb",
+                "1 flow",
+                3,
+                0.25,
+                spread([50.0, 52.0, 51.0]),
+                spread([60.0, 61.2, 62.0]),
+            )
+        ],
     )
 
 
@@ -190,6 +201,31 @@ def test_tables() -> None:
     assert "| tunnels | 3,000 | 0.50 | 6,000 |" in text
     assert "- group A, other, 1 flow: it drops them" in text
     assert "other processes used 0.50 of the processors" in text
+
+
+def test_table_of_two_workers() -> None:
+    text = table.render(results())
+    assert "| klb | 1 flow | 51 (50 to 52) | 61 (60 to 62) | 51.0 | 85.0 | 1.67 |" in text
+    assert "This machine has 2 processors" in text
+    few = dataclasses.replace(results().machine or pytest.fail(), processors=4)
+    assert "This machine has" not in "".join(table.scalings_table(results().scalings, few))
+
+
+def test_new_flows_a_second() -> None:
+    found = results()
+    assert "flows a second" not in table.render(found)
+    found.rows = [dataclasses.replace(found.rows[0], group=NEW_FLOWS, case="klb", load="beside 1 flow")]
+    assert "one worker, by the clocks of the path. klb beside 1 flow: 86.3." in table.render(found)
+
+
+def test_merging_two_workers() -> None:
+    older, newer = results(), results()
+    newer.scalings = [dataclasses.replace(newer.scalings[0], rounds=9)]
+    newer.left = []
+    older.left = [Left("Two workers", "klb", "1 flow", "not at work together")]
+    merged = older.merged(newer)
+    assert [found.rounds for found in merged.scalings] == [9]
+    assert merged.left == []
 
 
 def test_tables_go_between_the_marks() -> None:
