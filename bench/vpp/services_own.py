@@ -57,6 +57,19 @@ def records(services: int) -> list[Record]:
     return found
 
 
+def endpoint_records(services: int, each: int) -> list[Record]:
+    """`services` more Services for TCP, of so many endpoints each."""
+    found: list[Record] = []
+    for i in range(services):
+        ident = 1 << 40 | i
+        vip = ipaddress.IPv4Address(VIPS + (1 << 20) + i)
+        found.append(ServiceRecord(ident, 4, Protocol.TCP))
+        found.append(FrontendRecord(4, Protocol.TCP, PORT, vip, ident, FrontendKind.CLUSTER_IP))
+        for server in range(i * each, (i + 1) * each):
+            found.append(EndpointRecord(ident, ipaddress.IPv4Address(SERVERS + server), TARGET_PORT, USABLE))
+    return found
+
+
 def program(vpp: Vpp, control: Control, to: Pair, services: int) -> Timed:
     """Program them; routes to the endpoints and back to the clients; the feature on both interfaces."""
     vpp.cli(f"ip route add 100.112.0.0/12 via {to.next_hop} {to.outside}")

@@ -153,7 +153,7 @@ async def test_a_frame_with_everything_in_it(vpp: Graph, a: Addresses) -> None:
     ]
     assert out[CLIENTS] == []
     assert sorted(out[ENDPOINTS]) == sorted(wanted)
-    assert dropped(vpp, node_of(a, "vip")) == {"address of a service range that no": 64}
+    assert dropped(vpp, node_of(a, "feature")) == {"address of a service range that no": 64}
 
 
 # ---- refused ----
@@ -187,7 +187,7 @@ async def test_no_endpoint_is_dropped_by_policy_and_counted(vpp: Graph, a: Addre
     out = vpp.send(CLIENTS, [packet(Protocol.TCP, (a.pod, 40000), (a.vip, 80))])
     await programme(vpp, everything(), dropping)
     assert out == {CLIENTS: [], ENDPOINTS: []}
-    assert dropped(vpp, node_of(a, "vip")) == {"no usable endpoint, dropped by poli": 1}
+    assert dropped(vpp, node_of(a, "feature")) == {"no usable endpoint, dropped by poli": 1}
 
 
 @FAMILIES
@@ -313,16 +313,16 @@ async def test_a_flow_outlives_its_service(vpp: Graph, a: Addresses) -> None:
 
 @FAMILIES
 async def test_traces_explain_every_verdict(vpp: Graph, a: Addresses) -> None:
-    vip = node_of(a, "vip")
+    feature, vip = node_of(a, "feature"), node_of(a, "vip")
     request = packet(Protocol.TCP, (a.pod, 40000), (a.vip, 80))
-    said = traced(vpp, CLIENTS, [request], vip)
+    said = traced(vpp, CLIENTS, [request], feature)
     assert "translated towards an endpoint" in said and a.endpoints[0] in said and a.vip in said
     answer = packet(Protocol.TCP, (a.endpoints[0], ENDPOINT_PORT), (a.pod, 40000), flags="SA")
-    said = traced(vpp, ENDPOINTS, [answer], node_of(a, "feature"))
+    said = traced(vpp, ENDPOINTS, [answer], feature)
     assert "translated back towards the client" in said and a.vip in said
-    said = traced(vpp, CLIENTS, [packet(Protocol.TCP, (a.pod, 40000), (a.vip, 81))], vip)
+    said = traced(vpp, CLIENTS, [packet(Protocol.TCP, (a.pod, 40000), (a.vip, 81))], feature)
     assert "answered with an ICMP error, because: undefinedPort" in said
-    said = traced(vpp, CLIENTS, [packet(Protocol.TCP, (a.pod, 40000), (a.unallocated, 81))], vip)
+    said = traced(vpp, CLIENTS, [packet(Protocol.TCP, (a.pod, 40000), (a.unallocated, 81))], feature)
     assert "dropped: unallocatedAddress" in said
     later = fragments(a, packet(Protocol.UDP, (a.pod, 40077), (a.vip, 80), b"x" * 1000))[1]
     assert "held until the first fragment" in traced(vpp, CLIENTS, [later], vip)

@@ -156,14 +156,14 @@ fp_hit_second (const fp_hit_table_t *t, u64 hash)
   return &t->buckets[b == first ? b ^ 1 : b];
 }
 
-/* Shape, hash, and the first bucket on its way. */
+/* Shape, hash, and the first bucket on its way. family: 4 or 6 if the packet is of no other, or 0. */
 FP_ALWAYS_INLINE u8
-fp_hit_begin (const fp_hit_context_t *c, const fp_packet_t *p, fp_seen_t *x)
+fp_hit_begin (const fp_hit_context_t *c, const fp_packet_t *p, u8 family, fp_seen_t *x)
 {
   u8 shape;
   if (FP_UNLIKELY (p->contiguous == 0))
     return FP_SHAPE_OTHER;
-  if (p->l3[0] >> 4 == 6)
+  if (family ? family == 6 : p->l3[0] >> 4 == 6)
     {
       shape = fp_shape6 (&c->hash, p, &x->hash);
       if (FP_LIKELY (shape))
@@ -246,6 +246,7 @@ FP_ALWAYS_INLINE int
 fp_hit_serves (const fp_hit_context_t *c, u32 slot, u32 gen, u32 any)
 {
   u32 wanted = !any & (slot < c->endpoint_capacity);
+  FP_OPAQUE (wanted); /* clang would branch on it */
   const fp_endpoint_t *e = c->endpoints + (slot & (0 - wanted));
   u8 flags = atomic_load_explicit (&e->flags, memory_order_acquire);
   u32 same = atomic_load_explicit (&e->gen, memory_order_relaxed) == gen;
@@ -361,9 +362,12 @@ fp_hit_finish6 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
   return 1;
 }
 
+/* family: as above. */
 FP_ALWAYS_INLINE int
-fp_hit_finish (const fp_hit_context_t *c, const fp_packet_t *p, u8 shape, u64 word, u32 *reverse)
+fp_hit_finish (const fp_hit_context_t *c, const fp_packet_t *p, u8 family, u8 shape, u64 word, u32 *reverse)
 {
+  if (family && shape && fp_shape_is6 (shape) != (family == 6))
+    __builtin_unreachable ();
   switch ((enum fp_shape) shape)
     {
     case FP_SHAPE_TCP4:

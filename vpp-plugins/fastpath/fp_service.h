@@ -374,6 +374,23 @@ fp_general (fp_worker_t *w, fp_packet_t *p, u8 shape, u64 hash, fp_plan_t *plan,
 
 /* ---- stages ---- */
 
+/* What the stages ask a host, who has a vector of packets in whatever form; all but `context` are constants at the place of the call, so that
+ * they are inlined. */
+typedef struct
+{
+  void *context;
+  /* The descriptor of packet i: the host's own, or put together in *room. One with contiguous == 0: none, `take` it. */
+  const fp_packet_t *(*see) (void *context, u32 i, fp_packet_t *room);
+  /* Packet i will be seen soon. */
+  void (*prefetch) (void *context, u32 i);
+  /* Known flow: packet i is rewritten, and goes on. */
+  void (*hit) (void *context, u32 i, u32 reverse);
+  /* Packet i is for the general way: its descriptor, which lives until `settle`. */
+  fp_packet_t *(*take) (void *context, u32 i);
+  void (*settle) (void *context, u32 i, fp_packet_t *p, const fp_verdict_t *v);
+  u8 family; /* 4 or 6: of all packets that `see` shows; 0: mixed */
+} fp_vector_t;
+
 typedef struct
 {
   fp_seen_t seen[FP_VECTOR_MAX];
@@ -384,70 +401,84 @@ typedef struct
   fp_plan_t plan[FP_BATCH]; /* of the batch that comes last but one */
 } fp_stages_t;
 
-FP_ALWAYS_INLINE void
-fp_stage_begin (const fp_hit_context_t *c, const fp_packet_t *p, fp_stages_t *x, u32 from, u32 to, u32 n)
+FP_ALWAYS_INLINE int
+fp_vector_is6 (const fp_vector_t *x, u8 shape)
 {
+  return x->family ? x->family == 6 : fp_shape_is6 (shape);
+}
+
+FP_ALWAYS_INLINE void
+fp_stage_begin (const fp_hit_context_t *c, const fp_vector_t *x, fp_stages_t *s, u32 from, u32 to, u32 n)
+{
+  memset (&s->planned[from], 0, FP_BATCH);
   for (u32 i = from; i < to; i++)
     {
+      fp_packet_t room;
       if (i + FP_AHEAD < n)
-	FP_PREFETCH (p[i + FP_AHEAD].l3);
-      x->shape[i] = fp_hit_begin (c, &p[i], &x->seen[i]);
-      x->planned[i] = 0;
+	x->prefetch (x->context, i + FP_AHEAD);
+      s->shape[i] = fp_hit_begin (c, x->see (x->context, i, &room), x->family, &s->seen[i]);
     }
 }
 
 FP_ALWAYS_INLINE void
-fp_stage_look (const fp_hit_context_t *c, fp_stages_t *x, u32 from, u32 to)
+fp_stage_look (const fp_hit_context_t *c, const fp_vector_t *x, fp_stages_t *s, u32 from, u32 to)
 {
-  x->agains = 0;
+  s->agains = 0;
   for (u32 i = from; i < to; i++)
-    if (FP_LIKELY (x->shape[i] != FP_SHAPE_OTHER) &&
-	!(fp_shape_is6 (x->shape[i]) ? fp_hit_look (c, 1, &x->seen[i]) : fp_hit_look (c, 0, &x->seen[i])))
-      x->again[x->agains++] = (u8) i;
+    if (FP_LIKELY (s->shape[i] != FP_SHAPE_OTHER) &&
+	!(fp_vector_is6 (x, s->shape[i]) ? fp_hit_look (c, 1, &s->seen[i]) : fp_hit_look (c, 0, &s->seen[i])))
+      s->again[s->agains++] = (u8) i;
 }
 
 /* Those whose second bucket has nothing either are probably new flows. */
 FP_ALWAYS_INLINE void
-fp_stage_look_again (fp_worker_t *w, const fp_hit_context_t *c, const fp_packet_t *p, fp_stages_t *x)
+fp_stage_look_again (fp_worker_t *w, const fp_hit_context_t *c, const fp_vector_t *x, fp_stages_t *s)
 {
-  for (u32 k = 0; k < x->agains; k++)
+  for (u32 k = 0; k < s->agains; k++)
     {
-      u32 i = x->again[k];
-      fp_seen_t *seen = &x->seen[i];
-      if (fp_shape_is6 (x->shape[i]) ? fp_hit_look_again (c, 1, seen) : fp_hit_look_again (c, 0, seen))
+      u32 i = s->again[k];
+      int v6 = fp_vector_is6 (x, s->shape[i]);
+      fp_seen_t *seen = &s->seen[i];
+      fp_packet_t room;
+      if (v6 ? fp_hit_look_again (c, 1, seen) : fp_hit_look_again (c, 0, seen))
 	continue;
+      const fp_packet_t *p = x->see (x->context, i, &room);
       fp_parsed_t o;
-      fp_plain_parsed (&p[i], x->shape[i], &o);
-      x->planned[i] = 1;
-      fp_plan (w, fp_shape_is6 (x->shape[i]), &p[i], &o, seen->hash, &x->plan[i % FP_BATCH]);
+      fp_plain_parsed (p, s->shape[i], &o);
+      s->planned[i] = 1;
+      fp_plan (w, v6, p, &o, seen->hash, &s->plan[i % FP_BATCH]);
     }
 }
 
 FP_ALWAYS_INLINE void
-fp_stage_finish (fp_worker_t *w, const fp_hit_context_t *c, fp_packet_t *p, fp_verdict_t *v, fp_stages_t *x, u32 from, u32 to,
-		 fp_tally_t *t)
+fp_stage_finish (fp_worker_t *w, const fp_hit_context_t *c, const fp_vector_t *x, fp_stages_t *s, u32 from, u32 to, fp_tally_t *t)
 {
   u32 hits = 0, reverses = 0;
   for (u32 i = from; i < to; i++)
     {
+      fp_packet_t room, *p;
+      fp_verdict_t v;
       u32 reverse;
-      if (FP_LIKELY (fp_hit_finish (c, &p[i], x->shape[i], x->seen[i].word, &reverse)))
+      if (FP_LIKELY (fp_hit_finish (c, x->see (x->context, i, &room), x->family, s->shape[i], s->seen[i].word, &reverse)))
 	{
-	  v[i] = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, (u8) (FP_WAY_FORWARD + reverse) };
+	  x->hit (x->context, i, reverse);
 	  hits++;
 	  reverses += reverse;
+	  continue;
 	}
-      else
-	fp_general (w, &p[i], x->shape[i], x->shape[i] ? x->seen[i].hash : 0, x->planned[i] ? &x->plan[i % FP_BATCH] : NULL, &v[i], t);
+      p = x->take (x->context, i);
+      fp_general (w, p, s->shape[i], s->shape[i] ? s->seen[i].hash : 0, s->planned[i] ? &s->plan[i % FP_BATCH] : NULL, &v, t);
+      x->settle (x->context, i, p, &v);
     }
   t->forward += hits - reverses;
   t->reverse += reverses;
 }
 
-/* Process n packets: rewrite them in place and say what becomes of each. Between two calls with the same worker the host passes a
- * quiescent point (fp_worker_quiescent), which also sets the time. Held fragments: see fp_fragments_ready. */
-FP_INLINE void
-fp_service_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
+/* Process n packets, at most FP_VECTOR_MAX: rewrite them in place and tell what becomes of each, in their order. Between two calls with the
+ * same worker the host passes a quiescent point (fp_worker_quiescent), which also sets the time. Held fragments: see
+ * fp_fragments_ready. */
+FP_ALWAYS_INLINE void
+fp_service_stages (fp_worker_t *w, const fp_vector_t *x, u32 n)
 {
   fp_stages_t stages;
   fp_hit_context_t context;
@@ -458,18 +489,69 @@ fp_service_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
   for (u32 at = 0; at < n + 3 * b; at += b)
     {
       if (at >= 3 * b)
-	fp_stage_finish (w, &context, p, v, &stages, at - 3 * b, at - 2 * b < n ? at - 2 * b : n, &tally);
+	fp_stage_finish (w, &context, x, &stages, at - 3 * b, at - 2 * b < n ? at - 2 * b : n, &tally);
       if (at >= 2 * b && at - 2 * b < n)
-	fp_stage_look_again (w, &context, p, &stages);
+	fp_stage_look_again (w, &context, x, &stages);
       if (at >= b && at - b < n)
-	fp_stage_look (&context, &stages, at - b, at < n ? at : n);
+	fp_stage_look (&context, x, &stages, at - b, at < n ? at : n);
       if (at < n)
-	fp_stage_begin (&context, p, &stages, at, at + b < n ? at + b : n, n);
+	fp_stage_begin (&context, x, &stages, at, at + b < n ? at + b : n, n);
     }
   fp_count (w, FP_C_PACKETS, n);
   fp_count (w, FP_C_PASSED, tally.passed);
   fp_count (w, FP_C_FORWARD, tally.forward);
   fp_count (w, FP_C_REVERSE, tally.reverse);
+}
+
+/* ---- packets that have descriptors ---- */
+
+typedef struct
+{
+  fp_packet_t *p;
+  fp_verdict_t *v;
+} fp_described_t;
+
+FP_ALWAYS_INLINE const fp_packet_t *
+fp_described_see (void *context, u32 i, fp_packet_t *room)
+{
+  (void) room;
+  return &((fp_described_t *) context)->p[i];
+}
+
+FP_ALWAYS_INLINE void
+fp_described_prefetch (void *context, u32 i)
+{
+  FP_PREFETCH (((fp_described_t *) context)->p[i].l3);
+}
+
+FP_ALWAYS_INLINE void
+fp_described_hit (void *context, u32 i, u32 reverse)
+{
+  ((fp_described_t *) context)->v[i] = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, (u8) (FP_WAY_FORWARD + reverse) };
+}
+
+FP_ALWAYS_INLINE fp_packet_t *
+fp_described_take (void *context, u32 i)
+{
+  return &((fp_described_t *) context)->p[i];
+}
+
+FP_ALWAYS_INLINE void
+fp_described_settle (void *context, u32 i, fp_packet_t *p, const fp_verdict_t *v)
+{
+  (void) p;
+  ((fp_described_t *) context)->v[i] = *v;
+}
+
+/* fp_service_stages for n packets that have descriptors, and what becomes of each. */
+FP_INLINE void
+fp_service_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
+{
+  fp_described_t context = { p, v };
+  const fp_vector_t x = { &context,	    fp_described_see,	 fp_described_prefetch, fp_described_hit,
+			  fp_described_take, fp_described_settle, 0 };
+
+  fp_service_stages (w, &x, n);
 }
 
 #endif /* FP_SERVICE_H */

@@ -30,6 +30,7 @@ typedef int64_t i64;
 #define FP_LIKELY(x)	 __builtin_expect (!!(x), 1)
 #define FP_UNLIKELY(x)	 __builtin_expect (!!(x), 0)
 #define FP_PREFETCH(p)	 __builtin_prefetch ((p), 0, 3)
+#define FP_OPAQUE(x)	 __asm__ ("" : "+r"(x)) /* keeps the compiler from knowing the value */
 
 #define FP_NONE	       0xffffffffu /* no slot */
 #define FP_MAX_WORKERS 32	   /* packet threads of one host; the control thread has a context of its own */

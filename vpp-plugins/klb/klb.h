@@ -3,7 +3,7 @@
  *
  *   klb4-vip, klb6-vip          the FIB: each service range, and each Service address outside of those, is an entry stacked on the klb DPO
  *   klb4-feature, klb6-feature  the ip4-unicast / ip6-unicast arcs: what the filter (klb_filter.h) picks out: answers of endpoints, node
- *                               ports, ICMP errors
+ *                               ports, ICMP errors, and flows to the service ranges ahead of the FIB
  *   klb4-held, klb6-held        fragments that khost gives back
  *
  * The region, the workers' contexts and the records come from khost. */
@@ -29,6 +29,7 @@ typedef struct
   /* Read on the packet path. */
   klb_filter_t *filter; /* replaced by one store; valid until the reader's next quiescent point */
   klb_dpo_t *dpos;	/* pool; changed under the barrier */
+  klb_ranges_t ranges;	/* changed under the barrier */
 
   /* Main thread. */
   dpo_type_t dpo_type;

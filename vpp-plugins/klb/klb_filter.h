@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which packets of an interface are worth the kernel's look, told from a few bits that stay in the L2 cache: those from an address that
- * endpoints have (answers), those to a node port on an address of the node, and those that are no plain TCP or UDP and concern either. A
+ * endpoints have (answers), those to a node port on an address of the node, and those that are no plain TCP or UDP and concern either.
+ * And plain TCP and UDP to the first service ranges, which spares them a lookup in the FIB: it would lead them to the kernel, too. A
  * bit may be set for another address too: the kernel passes such packets. A clear bit is never wrong: bits are set before the first
  * session can be made that needs them, and go only when the whole filter is built anew from the tables and the sessions. */
 #ifndef included_klb_filter_h
@@ -13,6 +14,8 @@
 
 #define KLB_FILTER_LOG2_MIN 12 /* words of a set: 32 KiB */
 #define KLB_FILTER_LOG2_MAX 16 /* 512 KiB */
+#define KLB_RANGES4	    4
+#define KLB_RANGES6	    2
 #define KLB_FILTER_SPREAD   32 /* bits for each address, when it is built: of other addresses, one in 200 looks like one of the set */
 
 /* Addresses: two bits each in one word of 64 (a Bloom filter in blocks), so that one load tells. */
@@ -22,6 +25,13 @@ typedef struct
   u32 shift; /* 64 - log2 (words) */
   u32 set;   /* bits set; main thread */
 } klb_bits_t;
+
+/* Service ranges of a family, of whatever VRF; a range that is not there matches nothing. */
+typedef struct
+{
+  u32x4 mask4, value4;			  /* network order */
+  u64 mask6[KLB_RANGES6][2], value6[KLB_RANGES6][2]; /* network order */
+} klb_ranges_t;
 
 typedef struct
 {
@@ -57,20 +67,39 @@ typedef struct
   const u64 *source, *destination;
   u32 source_shift, destination_shift;
   const u8 *ports;
+  const klb_ranges_t *ranges;
 } klb_filter_view_t;
 
 always_inline klb_filter_view_t
-klb_filter_view (const klb_filter_t *f, int v6)
+klb_filter_view (const klb_filter_t *f, const klb_ranges_t *ranges, int v6)
 {
   return (klb_filter_view_t){ f->source[v6].words, f->destination[v6].words, f->source[v6].shift, f->destination[v6].shift,
-			      f->ports };
+			      f->ports, ranges };
 }
 
+/* Both bits of klb_bits_mask. */
 always_inline u32
 klb_bits_test (const u64 *words, u32 shift, u64 hash)
 {
-  const u64 mask = klb_bits_mask (hash);
-  return (words[hash >> shift] & mask) == mask;
+  const u64 word = words[hash >> shift];
+  return (word >> (hash >> 24 & 63)) & (word >> (hash >> 30 & 63)) & 1;
+}
+
+always_inline u32
+klb_range4_test (const klb_ranges_t *r, u32 address)
+{
+  return !u32x4_is_all_zero ((u32x4) ((u32x4_splat (address) & r->mask4) == r->value4));
+}
+
+always_inline u32
+klb_range6_test (const klb_ranges_t *r, const void *address)
+{
+  const u64 first = fp_load64 (address), second = fp_load64 ((const u8 *) address + 8);
+  u32 found = 0;
+
+  for (u32 i = 0; i < KLB_RANGES6; i++)
+    found |= (((first & r->mask6[i][0]) ^ r->value6[i][0]) | ((second & r->mask6[i][1]) ^ r->value6[i][1])) == 0;
+  return found;
 }
 
 always_inline u32
@@ -84,17 +113,19 @@ always_inline u32
 klb_filter_match4 (klb_filter_view_t f, const u8 *h)
 {
   /* version 4, no options, no fragment, not ICMP */
-  const u64 from_ttl = fp_load64 (h + 8);
+  const u64 from_ttl = fp_load64 (h + 8), from_destination = fp_load64 (h + 16);
   const u32 odd = ((fp_load64 (h) & 0xff3f0000000000ffull) != 0x45) | ((from_ttl & 0xff00) == 0x100);
   const u32 source = klb_bits_test (f.source, f.source_shift, klb_filter_hash4 ((u32) (from_ttl >> 32)));
-  const u32 port = klb_port_test (f.ports, fp_load16 (h + 22));
+  const u32 vip = klb_range4_test (f.ranges, (u32) from_destination);
+  const u32 port = klb_port_test (f.ports, (u16) (from_destination >> 48));
 
   if (PREDICT_FALSE (odd | port))
     {
       const u32 icmp_but_echo = (h[9] == 1) & ((h[20] & 0xf7) != 0);
-      return source | icmp_but_echo | klb_bits_test (f.destination, f.destination_shift, klb_filter_hash4 (fp_load32 (h + 16)));
+      return source | icmp_but_echo | (vip & !odd) |
+	     klb_bits_test (f.destination, f.destination_shift, klb_filter_hash4 ((u32) from_destination));
     }
-  return source;
+  return source | vip;
 }
 
 /* The same of an IPv6 packet; reads up to 44 bytes. */
@@ -104,11 +135,12 @@ klb_filter_match6 (klb_filter_view_t f, const u8 *h)
   const u32 plain = (h[6] == 6) | (h[6] == 17), echo = (h[6] == 58) & (h[40] >= 128);
   const u32 icmp = (h[6] == 58) & (h[40] < 128), odd = !(plain | echo | icmp);
   const u32 source = klb_bits_test (f.source, f.source_shift, klb_filter_hash6 (h + 8)) & !echo;
+  const u32 vip = plain & klb_range6_test (f.ranges, h + 24);
   const u32 port = plain & klb_port_test (f.ports, fp_load16 (h + 42));
 
   if (PREDICT_FALSE (odd | port))
-    return source | klb_bits_test (f.destination, f.destination_shift, klb_filter_hash6 (h + 24));
-  return source | icmp;
+    return source | vip | klb_bits_test (f.destination, f.destination_shift, klb_filter_hash6 (h + 24));
+  return source | icmp | vip;
 }
 
 /* ---- main thread ---- */

@@ -26,6 +26,12 @@ typedef enum
   KLB_HELD,
 } klb_node_kind_t;
 
+/* By interface, and by FIB. */
+typedef struct
+{
+  const u32 *fibs, *vrfs;
+} klb_vrfs_t;
+
 /* One call of a node. */
 typedef struct
 {
@@ -33,8 +39,21 @@ typedef struct
   vlib_node_runtime_t *node;
   khost_worker_t *w;
   u32 *from;
+  const u16 *which; /* positions in the frame of the packets that the kernel sees; NULL: all */
+  klb_vrfs_t vrfs;
+  u64 bytes;
+  u64 interfaces; /* of the last packet, and its VRF */
+  u32 vrf;
   u32 n_from;
   u32 n_kept;
+  u32 n_lost;	  /* of the kernel's packets: do not go on */
+  u64 bytes_lost;
+  u32 held_node;
+  u32 data_size;
+  u8 kind; /* klb_node_kind_t */
+  u8 v6;
+  u8 traced;
+  fp_packet_t taken;
   vlib_buffer_t *b[VLIB_FRAME_SIZE];
   u16 next[VLIB_FRAME_SIZE];
   klb_trace_t *trace[VLIB_FRAME_SIZE]; /* set only if the node is traced */
@@ -60,26 +79,18 @@ klb_trace_before (klb_call_t *c, u32 (*vrf_of) (const vlib_buffer_t *))
 }
 
 static __clib_noinline __clib_unused void
-klb_trace_after (klb_call_t *c, const u16 *which, u32 n, const fp_packet_t *packets, const fp_verdict_t *verdicts)
+klb_trace_after (klb_call_t *c, u32 at, const u8 *l3, u32 contiguous, const fp_verdict_t *verdict)
 {
-  for (u32 i = 0; i < n; i++)
-    {
-      klb_trace_t *t = c->trace[which ? which[i] : i];
-      if (!t)
-	continue;
-      t->filtered = 0;
-      t->verdict = verdicts[i];
-      t->n_after = klb_trace_copy (t->after, packets[i].l3, packets[i].contiguous);
-    }
+  klb_trace_t *t = c->trace[at];
+
+  if (!t)
+    return;
+  t->filtered = 0;
+  t->verdict = *verdict;
+  t->n_after = klb_trace_copy (t->after, l3, contiguous);
 }
 
 /* ---- the kernel, for a frame ---- */
-
-/* By interface, and by FIB: kept in registers over a frame. */
-typedef struct
-{
-  const u32 *fibs, *vrfs;
-} klb_vrfs_t;
 
 always_inline klb_vrfs_t
 klb_vrfs (int v6)
@@ -128,112 +139,188 @@ klb_vrf_other6 (const vlib_buffer_t *b)
   return klb_vrf (klb_vrfs (1), b, KLB_VIP);
 }
 
-/* A packet that is not translated. Its bytes are not counted as sent unless it goes on: returns 1 then. */
-static __clib_noinline __clib_unused int
-klb_settle (klb_call_t *c, u32 at, fp_packet_t *p, const fp_verdict_t *v, klb_node_kind_t kind, int v6)
+always_inline u32
+klb_at (const klb_call_t *c, u32 i)
 {
+  return c->which ? c->which[i] : i;
+}
+
+always_inline u32
+klb_vrf_of (klb_call_t *c, const vlib_buffer_t *b, klb_node_kind_t kind)
+{
+  u64 interfaces;
+
+  if (kind != KLB_FEATURE)
+    return klb_vrf (c->vrfs, b, kind);
+  clib_memcpy (&interfaces, vnet_buffer (b)->sw_if_index, sizeof (interfaces));
+  if (PREDICT_FALSE (interfaces != c->interfaces))
+    {
+      c->vrf = klb_vrf (c->vrfs, b, KLB_FEATURE);
+      c->interfaces = interfaces;
+    }
+  return c->vrf;
+}
+
+always_inline const fp_packet_t *
+klb_see (void *context, u32 i, fp_packet_t *room, klb_node_kind_t kind)
+{
+  klb_call_t *c = context;
+  vlib_buffer_t *b = c->b[klb_at (c, i)];
+
+  *room = (fp_packet_t){
+    .l3 = vlib_buffer_get_current (b),
+    .contiguous = b->flags & KHOST_NOT_PLAIN ? 0 : b->current_length,
+    .length = b->current_length,
+    .vrf = klb_vrf_of (c, b, kind),
+    .flags = FP_PACKET_IP_VALID,
+  };
+  return room;
+}
+
+always_inline const fp_packet_t *
+klb_see_feature (void *context, u32 i, fp_packet_t *room)
+{
+  return klb_see (context, i, room, KLB_FEATURE);
+}
+
+always_inline const fp_packet_t *
+klb_see_other (void *context, u32 i, fp_packet_t *room)
+{
+  return klb_see (context, i, room, KLB_VIP);
+}
+
+always_inline void
+klb_prefetch (void *context, u32 i)
+{
+  const klb_call_t *c = context;
+
+  FP_PREFETCH (vlib_buffer_get_current (c->b[klb_at (c, i)]));
+}
+
+always_inline void
+klb_hit (void *context, u32 i, u32 reverse)
+{
+  klb_call_t *c = context;
+  const u32 at = klb_at (c, i);
   vlib_buffer_t *b = c->b[at];
 
+  /* The kernel has done what ip4-rewrite would do to TTL or hop limit. */
+  b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  c->next[at] = KLB_NEXT_LOOKUP;
+  c->bytes += b->current_length;
+  if (PREDICT_FALSE (c->traced))
+    {
+      const fp_verdict_t v = { FP_FORWARD, FP_DROP_NONE, (u8) (FP_WAY_FORWARD + reverse) };
+      klb_trace_after (c, at, vlib_buffer_get_current (b), b->current_length, &v);
+    }
+}
+
+static __clib_noinline __clib_unused fp_packet_t *
+klb_take (void *context, u32 i)
+{
+  klb_call_t *c = context;
+  const u32 at = klb_at (c, i);
+  vlib_buffer_t *b = c->b[at];
+
+  khost_packet_from_buffer (c->vm, b, &c->taken, klb_vrf (c->vrfs, b, c->kind), c->data_size, FP_PACKET_IP_VALID);
+  c->taken.cookie = khost_cookie (c->from[at], c->held_node);
+  c->bytes += c->taken.length;
+  return &c->taken;
+}
+
+static __clib_noinline __clib_unused void
+klb_settle (void *context, u32 i, fp_packet_t *p, const fp_verdict_t *v)
+{
+  klb_call_t *c = context;
+  const u32 at = klb_at (c, i), length = p->length;
+  vlib_buffer_t *b = c->b[at];
+
+  if (PREDICT_FALSE (c->traced))
+    klb_trace_after (c, at, p->l3, p->contiguous, v);
+  if (v->action == FP_FORWARD && v->way != FP_WAY_PASS)
+    {
+      b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+      c->next[at] = KLB_NEXT_LOOKUP;
+      return;
+    }
   switch (v->action)
     {
     case FP_FORWARD:
-      if (kind == KLB_VIP)
+      if (c->kind == KLB_VIP)
 	{
 	  const dpo_id_t *parent = &pool_elt_at_index (klb_main.dpos, vnet_buffer (b)->ip.adj_index[VLIB_TX])->parent;
 	  c->next[at] = parent->dpoi_next_node;
 	  vnet_buffer (b)->ip.adj_index[VLIB_TX] = parent->dpoi_index;
 	}
-      else if (kind == KLB_HELD)
+      else if (c->kind == KLB_HELD)
 	c->next[at] = KLB_NEXT_LOOKUP;
-      return 1; /* KLB_FEATURE: the next feature, as it stands there */
+      return; /* KLB_FEATURE: the next feature, as it stands there */
     case FP_REPLY:
       khost_buffer_from_packet (c->vm, b, p);
       b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
       c->next[at] = KLB_NEXT_LOOKUP;
-      return 1;
+      return;
     case FP_HOLD:
-      if (kind == KLB_FEATURE)
-	vnet_buffer (b)->ip.fib_index = klb_feature_fib (klb_vrfs (v6), b);
+      if (c->kind == KLB_FEATURE)
+	vnet_buffer (b)->ip.fib_index = klb_feature_fib (c->vrfs, b);
       khost_keep (c->w);
       c->next[at] = KHOST_STAYS;
       c->n_kept++;
-      return 0;
+      break;
     default:
       b->error = c->node->errors[v->reason < FP_DROPS ? v->reason : FP_DROP_NONE];
       c->next[at] = KLB_NEXT_DROP;
-      return 0;
     }
+  c->n_lost++;
+  c->bytes_lost += length;
 }
 
-/* The packets at the n positions `which` of the frame; NULL: all of it. */
+/* n packets of the frame: those of `which`. */
 always_inline void
-klb_serve (klb_call_t *c, const u16 *which, u32 n, klb_node_kind_t kind, int v6, u32 held_node)
+klb_serve (klb_call_t *c, u32 n, klb_node_kind_t kind, int v6)
 {
-  fp_packet_t packets[VLIB_FRAME_SIZE];
-  fp_verdict_t verdicts[VLIB_FRAME_SIZE];
+  const fp_vector_t packets = {
+    .context = c,
+    .see = kind == KLB_FEATURE ? klb_see_feature : klb_see_other,
+    .prefetch = klb_prefetch,
+    .hit = klb_hit,
+    .take = klb_take,
+    .settle = klb_settle,
+    .family = v6 ? 6 : 4,
+  };
   fp_path_counters_t *path = &c->w->fp.counters->path[FP_PATH_SERVICE];
-  const u32 data_size = vlib_buffer_get_default_data_size (c->vm);
-  const klb_vrfs_t vrfs = klb_vrfs (v6);
-  vlib_buffer_t *const *buffers = c->b;
-  const u32 *from = c->from;
-  u64 bytes = 0, sent_bytes, clocks;
-  u32 sent = n;
+  u64 clocks = clib_cpu_time_now ();
 
-  for (u32 i = 0; i < n; i++)
-    {
-      const u32 at = which ? which[i] : i;
-      vlib_buffer_t *b = buffers[at];
-
-      khost_packet_from_buffer (c->vm, b, &packets[i], klb_vrf (vrfs, b, kind), data_size, FP_PACKET_IP_VALID);
-      packets[i].cookie = khost_cookie (from[at], held_node);
-      bytes += packets[i].length;
-    }
-  sent_bytes = bytes;
-
-  clocks = clib_cpu_time_now ();
-  fp_service_vector (&c->w->fp, packets, verdicts, n);
+  fp_service_stages (&c->w->fp, &packets, n);
   clocks = clib_cpu_time_now () - clocks;
 
-  for (u32 i = 0; i < n; i++)
-    {
-      const u32 at = which ? which[i] : i;
-
-      if (PREDICT_TRUE (verdicts[i].action == FP_FORWARD && verdicts[i].way != FP_WAY_PASS))
-	{
-	  /* The kernel has done what ip4-rewrite would do to TTL or hop limit. */
-	  c->b[at]->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
-	  c->next[at] = KLB_NEXT_LOOKUP;
-	}
-      else
-	{
-	  const u32 length = packets[i].length;
-	  if (!klb_settle (c, at, &packets[i], &verdicts[i], kind, v6))
-	    {
-	      sent--;
-	      sent_bytes -= length;
-	    }
-	}
-    }
-
   fp_counter_add (&path->rx_packets, n);
-  fp_counter_add (&path->rx_bytes, bytes);
-  fp_counter_add (&path->tx_packets, sent);
-  fp_counter_add (&path->tx_bytes, sent_bytes);
+  fp_counter_add (&path->rx_bytes, c->bytes);
+  fp_counter_add (&path->tx_packets, n - c->n_lost);
+  fp_counter_add (&path->tx_bytes, c->bytes - c->bytes_lost);
   fp_counter_add (&path->clocks, clocks);
   fp_counter_add (&path->clock_packets, n);
-  if (PREDICT_FALSE (c->node->flags & VLIB_NODE_FLAG_TRACE))
-    klb_trace_after (c, which, n, packets, verdicts);
 }
 
 always_inline void
-klb_open (klb_call_t *c, vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+klb_open (klb_call_t *c, vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, klb_node_kind_t kind, int v6,
+	  u32 held_node)
 {
   c->vm = vm;
   c->node = node;
   c->w = khost_worker (vm->thread_index);
   c->from = vlib_frame_vector_args (frame);
+  c->which = NULL;
+  c->vrfs = klb_vrfs (v6);
+  c->bytes = c->bytes_lost = 0;
+  c->interfaces = ~0ull; /* of no packet: both are known or the second is */
   c->n_from = frame->n_vectors;
-  c->n_kept = 0;
+  c->n_kept = c->n_lost = 0;
+  c->held_node = held_node;
+  c->data_size = vlib_buffer_get_default_data_size (vm);
+  c->kind = kind;
+  c->v6 = v6;
+  c->traced = (node->flags & VLIB_NODE_FLAG_TRACE) != 0;
   vlib_get_buffers (vm, c->from, c->b, c->n_from);
 }
 
@@ -244,25 +331,38 @@ klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, 
 {
   klb_call_t c;
 
-  klb_open (&c, vm, node, frame);
-  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
+  klb_open (&c, vm, node, frame, kind, v6, held_node);
+  if (PREDICT_FALSE (c.traced))
     klb_trace_before (&c, v6 ? klb_vrf_other6 : klb_vrf_other4);
-  klb_serve (&c, NULL, c.n_from, kind, v6, held_node);
+  klb_serve (&c, c.n_from, KLB_VIP, v6);
   khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
   return frame->n_vectors;
+}
+
+/* One for both nodes of a family. */
+static __clib_noinline __clib_unused uword
+klb_serve_all4 (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, klb_node_kind_t kind, u32 held_node)
+{
+  return klb_serve_all (vm, node, frame, kind, 0, held_node);
+}
+
+static __clib_noinline __clib_unused uword
+klb_serve_all6 (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, klb_node_kind_t kind, u32 held_node)
+{
+  return klb_serve_all (vm, node, frame, kind, 1, held_node);
 }
 
 always_inline uword
 klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, int v6, u32 held_node)
 {
-  const klb_filter_view_t filter = klb_filter_view (__atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE), v6);
+  const klb_filter_view_t filter = klb_filter_view (__atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE), &klb_main.ranges, v6);
   u16 taken[VLIB_FRAME_SIZE];
   u32 n_taken = 0, n;
   klb_call_t c;
 
-  klb_open (&c, vm, node, frame);
+  klb_open (&c, vm, node, frame, KLB_FEATURE, v6, held_node);
   n = c.n_from;
-  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE))
+  if (PREDICT_FALSE (c.traced))
     klb_trace_before (&c, v6 ? klb_vrf_feature6 : klb_vrf_feature4);
   for (u32 i = 0; i < n; i++)
     {
@@ -278,7 +378,10 @@ klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, in
       fp_count (&c.w->fp, FP_C_PASSED, n - n_taken);
     }
   if (n_taken)
-    klb_serve (&c, taken, n_taken, KLB_FEATURE, v6, held_node);
+    {
+      c.which = taken;
+      klb_serve (&c, n_taken, KLB_FEATURE, v6);
+    }
   khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
   return frame->n_vectors;
 }
@@ -287,22 +390,22 @@ extern vlib_node_registration_t klb4_held_node, klb6_held_node;
 
 VLIB_NODE_FN (klb4_vip_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 {
-  return klb_serve_all (vm, node, frame, KLB_VIP, 0, klb4_held_node.index);
+  return klb_serve_all4 (vm, node, frame, KLB_VIP, klb4_held_node.index);
 }
 
 VLIB_NODE_FN (klb6_vip_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 {
-  return klb_serve_all (vm, node, frame, KLB_VIP, 1, klb6_held_node.index);
+  return klb_serve_all6 (vm, node, frame, KLB_VIP, klb6_held_node.index);
 }
 
 VLIB_NODE_FN (klb4_held_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 {
-  return klb_serve_all (vm, node, frame, KLB_HELD, 0, node->node_index);
+  return klb_serve_all4 (vm, node, frame, KLB_HELD, node->node_index);
 }
 
 VLIB_NODE_FN (klb6_held_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 {
-  return klb_serve_all (vm, node, frame, KLB_HELD, 1, node->node_index);
+  return klb_serve_all6 (vm, node, frame, KLB_HELD, node->node_index);
 }
 
 VLIB_NODE_FN (klb4_feature_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)

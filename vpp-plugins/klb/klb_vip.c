@@ -243,6 +243,40 @@ is_range (const klb_route_key_t *key)
   return 0;
 }
 
+/* What the feature nodes see of the ranges: the first of each family. */
+static void
+show_ranges (void)
+{
+  vlib_main_t *vm = vlib_get_main ();
+  const fp_wire_prefix_t *p;
+  klb_ranges_t r = { .value4 = u32x4_splat (~0u) };
+  u32 n4 = 0, n6 = 0;
+
+  clib_memset (r.value6, 0xff, sizeof (r.value6));
+  vec_foreach (p, vips.ranges)
+    {
+      u64 high, low, mask_high = ~0ull, mask_low = ~0ull;
+
+      fp_prefix_mask (&mask_high, &mask_low, p->length);
+      fp_prefix_halves (p->address, &high, &low);
+      if (p->family == 6 && n6 < KLB_RANGES6)
+	{
+	  r.mask6[n6][0] = clib_host_to_net_u64 (mask_high);
+	  r.mask6[n6][1] = clib_host_to_net_u64 (mask_low);
+	  r.value6[n6][0] = clib_host_to_net_u64 (high & mask_high);
+	  r.value6[n6++][1] = clib_host_to_net_u64 (low & mask_low);
+	}
+      else if (p->family == 4 && n4 < KLB_RANGES4)
+	{
+	  r.mask4[n4] = clib_host_to_net_u32 ((u32) (mask_high >> 32));
+	  r.value4[n4++] = clib_host_to_net_u32 ((u32) ((high & mask_high) >> 32));
+	}
+    }
+  vlib_worker_thread_barrier_sync (vm);
+  klb_main.ranges = r;
+  vlib_worker_thread_barrier_release (vm);
+}
+
 /* Addresses that no range covers now get routes of their own. */
 static void
 route_uncovered (void)
@@ -292,6 +326,7 @@ klb_vip_on_prefix (const fp_wire_prefix_t *prefix, int is_delete)
   if (is_delete)
     {
       vec_del1 (vips.ranges, i);
+      show_ranges ();
       route_delete (&key);
       route_uncovered ();
       klb_filter_rebuild (); /* sessions that go on need it */
@@ -301,6 +336,7 @@ klb_vip_on_prefix (const fp_wire_prefix_t *prefix, int is_delete)
       vec_add1 (vips.ranges, *prefix);
       route_add (&key);
       unroute_covered ();
+      show_ranges ();
     }
 }
 
@@ -376,6 +412,7 @@ format_klb_vips (u8 *s, va_list *args)
 void
 klb_vip_init (void)
 {
+  show_ranges ();
   vips.by_key = hash_create_mem (0, sizeof (klb_route_key_t), sizeof (uword));
   klb_main.dpo_type = dpo_register_new_type (&klb_dpo_vft, klb_dpo_nodes);
   klb_main.fib_source = fib_source_allocate ("klb", KLB_FIB_PRIORITY, FIB_SOURCE_BH_SIMPLE);
