@@ -14,6 +14,7 @@ from bench.vpp import table
 from bench.vpp.engine import BenchError, Setup, clocks_per_second, find, running
 from bench.vpp.labs import Bench, Lab
 from bench.vpp.plan import every_lab
+from bench.vpp.profile import hardware_counters
 from bench.vpp.records import Machine, Results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,11 @@ PLUGINS = ROOT / "build" / "vpp-plugins" / "vpp"
 RESULTS = ROOT / "build" / "bench-vpp.json"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 SWITCHES = ROOT / "docs" / "optimisations.md"
+STARVED = "deadlock"
+"""VPP's last word if a worker got no processor for a second: others used the machine."""
+NO_COUNTERS = (
+    "This machine has no hardware counters: VPP's perfmon has nothing to read. Samples by a timer.\n"
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -40,6 +46,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--write", action="store_true", help=f"also write the tables into {DOCUMENT.name} and {SWITCHES.name}"
+    )
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="also sample where our plugins' clocks go (needs perf)"
     )
     return parser.parse_args()
 
@@ -64,7 +73,13 @@ def measure(bench: Bench, labs: list[Lab], results: Path) -> None:
         began = time.monotonic()
         bench.say(f"{lab.name}")
         try:
-            lab.run(bench)
+            try:
+                lab.run(bench)
+            except BenchError as error:
+                if STARVED not in str(error):
+                    raise
+                bench.say(f"  once more, for VPP ended: {error}")
+                lab.run(bench)
         except BenchError as error:
             bench.leave(lab.name, "whole lab", "-", str(error))
         bench.say(f"  {time.monotonic() - began:.0f} s")
@@ -93,9 +108,13 @@ def main() -> int:
             find(options.plugins), options.rounds, lambda line: print(line, file=sys.stderr, flush=True)
         )
         bench.results.machine = machine(bench)
+        if options.profile:
+            bench.profiles = [] if hardware_counters() else [NO_COUNTERS]
         measure(bench, labs, options.results)
-        results = bench.results if earlier is None else earlier.merged(bench.results)
+        results = (earlier or Results()).merged(bench.results)
         options.results.write_text(results.to_json())
+        if options.profile:
+            options.profile.write_text("\n".join(bench.profiles or []))
     tables = table.render(results)
     print(tables)
     if options.write:

@@ -20,6 +20,7 @@ from bench.vpp import pages
 IN_TREE_PLUGINS = ("lb", "cnat", "gtpu")
 OWN_PLUGINS = ("khost", "klb", "kgtpu")
 START_SECONDS = 30.0
+_NOISE = re.compile(r"#\d+ |from /|vnet_feature_arc_init|vat-plug|Backtrace")
 
 
 class BenchError(Exception):
@@ -215,8 +216,8 @@ class Vpp:
         return f"exit {self._process.poll()}: {self.log_tail()}"
 
     def log_tail(self) -> str:
-        """The end of what VPP wrote to its standard output and error."""
-        return (self.directory / "vpp.log").read_text(errors="replace")[-2000:]
+        """The last words of VPP on its standard output and error."""
+        return last_words((self.directory / "vpp.log").read_text(errors="replace"))
 
     def collapse_pages(self, tables: bool = True) -> pages.Collapsed:
         """Put what VPP has allocated so far onto 2 MiB pages; without `tables` all but our region."""
@@ -267,6 +268,13 @@ def running(installation: Installation, setup: Setup) -> Iterator[Vpp]:
             left.unlink(missing_ok=True)
 
 
+def last_words(log: str, lines: int = 3) -> str:
+    """The last lines of VPP's log that say something: no stack, no unknown features. Pure."""
+    said = [re.sub(r"^vpp\[\d+\]: ", "", line).strip() for line in log.splitlines()]
+    kept = [line for line in said if line and not _NOISE.match(line)]
+    return " | ".join(kept[-lines:])
+
+
 def worker_threads(text: str) -> tuple[int, ...]:
     """Thread numbers of the workers, from the text of `show threads`. Pure."""
     found = re.findall(r"^\d+\s+vpp_wk_\d+\s+workers\s+(\d+)", text, re.MULTILINE)
@@ -282,7 +290,7 @@ def _connect(process: subprocess.Popen[bytes], directory: Path) -> Any:
     deadline = time.monotonic() + START_SECONDS
     while not socket.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            tail = (directory / "vpp.log").read_text(errors="replace")[-2000:]
+            tail = last_words((directory / "vpp.log").read_text(errors="replace"), 10)
             raise BenchError(f"VPP did not start: {tail}")
         time.sleep(0.05)
     api = VPPApiClient(server_address=str(socket), bootstrapapi=True, read_timeout=600)

@@ -12,6 +12,7 @@ from bench.vpp.records import Rate
 from vpp_operator.dataplane.records import Table
 
 SERVICES = 100_000
+FEW, EACH = 1_000, 100
 TUNNELS = 1_000_000
 ONE_BY_ONE = 2_000
 GROUP = "programming"
@@ -29,6 +30,10 @@ def programming(bench: Bench) -> None:
         to = network.pair(vpp, 0)
         for what, records in (
             (count_text(SERVICES, "Service") + " for TCP and UDP", services_own.records(SERVICES)),
+            (
+                f"{count_text(FEW, 'Service')} of {count_text(EACH, 'endpoint')} each",
+                services_own.endpoint_records(FEW, EACH),
+            ),
             (
                 count_text(TUNNELS, "tunnel") + " and their users",
                 gtpu_own.records(to.local, to.peer, TUNNELS),

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 from bench.vpp.control import Control
 from bench.vpp.engine import BenchError, Installation, Setup, Vpp, running
-from bench.vpp.measure import VECTOR, Case, Meter
+from bench.vpp.measure import VECTOR, Case, Meter, send
+from bench.vpp.profile import profile
 from bench.vpp.records import Left, Results
 
 from vpp_operator.dataplane.protocol import DataplaneError
@@ -28,6 +29,8 @@ class Bench:
     rounds: int
     say: Callable[[str], None]
     results: Results = field(default_factory=Results)
+    profiles: list[str] | None = None
+    """Texts of profiles of our plugins' cases; None: none are wanted."""
     _directory: TemporaryDirectory[str] = field(
         default_factory=lambda: TemporaryDirectory(prefix="bench-vpp-native-")
     )
@@ -78,6 +81,21 @@ class Bench:
                     raise
                 self.leave(case.group, case.name, case.load, str(error))
         self.results.rows += meter.run(sound) if sound else []
+        if self.profiles is not None:
+            self.profiles += [
+                text for case in sound if case.proof and (text := self._profile(meter, vpp, case))
+            ]
+
+    def _profile(self, meter: Meter, vpp: Vpp, case: Case) -> str:
+        if not case.repeats:
+            return ""
+        try:
+            with meter.switched(case):
+                text = profile(vpp, case.label, lambda: send(vpp, case.stream, case.packets)).text()
+        except BenchError as error:
+            text = f"{case.label}: {error}\n"
+        self.say(text)
+        return text
 
     def withdraw(self, cases: Sequence[Case], reason: str) -> None:
         """Take back what was measured of the cases: it is not what they say."""

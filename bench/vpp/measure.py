@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.vpp.engine import BenchError, Vpp
@@ -139,12 +140,9 @@ class Meter:
         watch = Watch(self._vpp.pid)
         for _ in range(self._rounds):
             for case in cases:
-                case.switch.enter()
-                try:
+                with self.switched(case):
                     self._warm(case)
                     seen[case.label].append(self.once(case))
-                finally:
-                    case.switch.leave()
         others = watch.others()
         rows = [row(case, seen[case.label], others) for case in cases]
         for found in rows:
@@ -155,10 +153,16 @@ class Meter:
 
     def check(self, case: Case) -> None:
         """One round that counts for nothing; BenchError if the packets do not take the case's path."""
-        case.switch.enter()
-        try:
+        with self.switched(case):
             self._warm(case)
             self.once(case)
+
+    @contextlib.contextmanager
+    def switched(self, case: Case) -> Iterator[None]:
+        """What the case needs, meanwhile."""
+        case.switch.enter()
+        try:
+            yield
         finally:
             case.switch.leave()
 

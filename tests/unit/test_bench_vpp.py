@@ -6,8 +6,8 @@ import dataclasses
 import ipaddress
 
 import pytest
-from bench.vpp import gtpu_in_tree, others, packets, pages, table
-from bench.vpp.engine import BenchError, Installation, Setup, find, startup_conf, worker_threads
+from bench.vpp import gtpu_in_tree, others, packets, pages, profile, table
+from bench.vpp.engine import BenchError, Installation, Setup, find, last_words, startup_conf, worker_threads
 from bench.vpp.gains import gains
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_switches import combinations
@@ -455,3 +455,56 @@ ShmemPmdMapped:     8192 kB
 """
     assert pages.huge_share(text, "/dev/shm/tables") == 0.75
     assert pages.huge_share(text, "/dev/shm/other") == 0.0
+
+
+def test_samples_of_perf_by_function() -> None:
+    script = """\
+    7f63a8019c40 klb4_feature_node_fn_x86_64_v4 (/usr/lib/vpp_plugins/klb_plugin.so)
+    7f63b1c5b1a8 [unknown] ([kernel.kallsyms])
+"""
+    samples = list(profile.parse_script(script))
+    assert samples[0] == profile.Sample(
+        0x7F63A8019C40, "klb4_feature_node_fn_x86_64_v4", "/usr/lib/vpp_plugins/klb_plugin.so"
+    )
+    assert samples[1].symbol == "[unknown]"
+    maps = """\
+7f63a8015000-7f63a801a000 r-xp 00004000 fe:00 1 /usr/lib/vpp_plugins/klb_plugin.so
+7f63a801a000-7f63a801b000 rw-p 0000a000 fe:00 1 /usr/lib/vpp_plugins/klb_plugin.so
+7f63a801c000-7f63a801d000 r-xp 00000000 00:00 0
+"""
+    assert profile.executable(maps) == (
+        profile.Mapped(0x7F63A8015000, 0x7F63A801A000, 0x4000, "/usr/lib/vpp_plugins/klb_plugin.so"),
+    )
+    told = """\
+0x0000000000008c40
+fp_bucket_scan
+fp_index.h:77
+klb4_feature_node_fn_x86_64_v4
+klb_node.c:210
+0x0000000000008c44
+??
+??:0
+"""
+    assert profile.inlined(told) == {0x8C40: "fp_bucket_scan"}
+
+
+def test_shares_of_functions() -> None:
+    found = profile.shares(["a"] * 60 + ["b"] * 39 + ["c"], least=0.02)
+    assert found == (("a", 0.6), ("b", 0.39))
+    text = profile.Profile("group: case, load", 400, 100, found).text()
+    assert text == "group: case, load: 100 of 400 samples in our plugins\n   60.0 %  a\n   39.0 %  b\n"
+
+
+def test_last_words_are_what_vpp_says_itself() -> None:
+    log = """\
+vpp[9]: vnet_feature_arc_init:262: feature node 'acl-plugin-out-ip6-fa' not found
+vpp[9]: vlib_worker_thread_barrier_sync_int: worker thread deadlock
+vpp[9]: received signal SIGABRT, PC 0x7f05
+vpp[9]: Backtrace:
+vpp[9]: #1  0x00007f052f057ace vlib_cli_dispatch_sub_commands + 0xc5e
+vpp[9]:      from /usr/lib/libvlib.so.26.06
+"""
+    assert last_words(log) == (
+        "vlib_worker_thread_barrier_sync_int: worker thread deadlock | received signal SIGABRT, PC 0x7f05"
+    )
+    assert last_words("a\nb\nc\nd\n", 2) == "c | d"
