@@ -33,7 +33,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bench-vpp", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="alternating rounds of each case (9)")
-    parser.add_argument("--short", action="store_true", help="leave the labs out that take minutes")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--short", action="store_true", help="leave the labs out that take minutes")
+    size.add_argument("--long", action="store_true", help="only the labs that take minutes")
     parser.add_argument("--only", default="", metavar="PATTERN", help="labs whose name matches")
     parser.add_argument("--list", action="store_true", help="list the labs and end")
     parser.add_argument("--plugins", type=Path, default=PLUGINS, help="where our plugins were built")
@@ -91,7 +93,11 @@ def main() -> int:
     """Measure or render as the command line says; the exit code."""
     options = arguments()
     labs = [
-        lab for lab in every_lab() if re.search(options.only, lab.name) and not (options.short and lab.long)
+        lab
+        for lab in every_lab()
+        if re.search(options.only, lab.name)
+        and not (options.short and lab.long)
+        and not (options.long and not lab.long)
     ]
     if options.list:
         print("\n".join(lab.name for lab in labs))
