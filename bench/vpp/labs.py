@@ -79,7 +79,8 @@ class Bench:
             except BenchError as error:
                 if not vpp.alive():
                     raise
-                self.leave(case.group, case.name, case.load, str(error))
+                reason = str(error).removeprefix(f"{case.label}: ")
+                self.leave(case.group, case.name, case.load, reason)
         self.results.rows += meter.run(sound) if sound else []
         if self.profiles is not None:
             self.profiles += [

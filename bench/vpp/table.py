@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.vpp.gains import gains
 from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, Step
+from bench.vpp.targets import verdicts
 
 BEGIN = "<!-- bench-vpp: begin (written by `make bench-vpp`) -->"
 END = "<!-- bench-vpp: end -->"
@@ -113,6 +114,24 @@ def scalings_table(scalings: Sequence[Scaling], machine: Machine | None) -> list
     return [*lines, "", _meanwhile(scalings)]
 
 
+def targets_table(results: Results) -> list[str]:
+    """Targets beside what was measured; nothing where none is."""
+    found = verdicts(results)
+    if not found:
+        return []
+    return [
+        "#### Against the targets",
+        "",
+        "| target, clocks per packet | at most | measured | |",
+        "|---|---|---|---|",
+        *(
+            f"| {verdict.what} | {verdict.target} | {verdict.measured} | {verdict.text} |"
+            for verdict in found
+        ),
+        "",
+    ]
+
+
 def left_table(left: Sequence[Left]) -> list[str]:
     """What was not measured."""
     return [
@@ -157,6 +176,7 @@ def render(results: Results) -> str:
         lines += ["#### Two workers", "", *scalings_table(results.scalings, results.machine), ""]
     if results.rates:
         lines += ["#### Programming", "", *rates_table(results.rates), ""]
+    lines += targets_table(results)
     if results.left:
         lines += [*left_table(results.left), ""]
     return "\n".join(lines).rstrip() + "\n"

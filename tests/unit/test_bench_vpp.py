@@ -15,6 +15,7 @@ from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
 from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, spread
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
+from bench.vpp.targets import verdicts
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -455,6 +456,52 @@ ShmemPmdMapped:     8192 kB
 """
     assert pages.huge_share(text, "/dev/shm/tables") == 0.75
     assert pages.huge_share(text, "/dev/shm/other") == 0.0
+
+
+def test_targets_are_held_against_what_was_measured() -> None:
+    def found(group: str, case: str, load: str, path: float, own: float) -> Row:
+        return Row(group, case, load, 3, 256, 0.0, spread([path]), spread([own]), (), ())
+
+    forms, plain = "GTP-U: decapsulation by form of the outer packet", "IPv4 forwarding of other packets"
+    load = "64,000 flows, 1,000 Services"
+    rows = [
+        found("Services: known", "klb, UDP, to the Service", load, 90.0, 55.0),
+        found("Services: known", "klb, TCP, to the Service", load, 90.0, 48.0),
+        found("Services: known", "in-tree cnat", load, 500.0, 400.0),
+        found("Pages of the tables", "klb, TCP, to the Service, 4 KiB pages", load, 90.0, 99.0),
+        found("GTP-U: x", "kgtpu, all switches on, gtpuBypass Fib", "1 tunnel", 60.0, 20.0),
+        found("GTP-U: x", "kgtpu, all switches on, gtpuBypass Feature", "1 tunnel", 44.0, 20.0),
+        found(forms, "kgtpu, all switches on, IPv4 outside", "1 tunnel", 60.0, 20.0),
+        found(forms, "kgtpu, all switches on, IPv4 outside, PSC", "1 tunnel", 64.0, 20.0),
+        found(forms, "kgtpu, all switches on, IPv6 outside", "1 tunnel", 75.0, 20.0),
+        found(plain, "a feature that does nothing on the interface", "x", 36.0, 2.0),
+        found(plain, "klb on the interface", "x", 40.0, 6.5),
+        found(plain, "kgtpu gtpuBypass, form Feature on the interface", "x", 40.0, 7.0),
+    ]
+    rates = [
+        Rate("programming", "ours, 1 tunnel: pack, difference, apply", 400_000, 1.0),
+        Rate("programming", "ours, 1 tunnel: pack alone", 1, 1.0),
+    ]
+    told = {v.what: (v.target, v.measured, v.text) for v in verdicts(Results(rows=rows, rates=rates))}
+    assert told == {
+        "known flow, 64k flows, our nodes": ("50", "48 to 55", "missed by 5"),
+        "decapsulation, 1 tunnel, path": ("45", "44", "met"),
+        "decapsulation with PSC, 1 tunnel": ("+3", "+4.0", "missed by 1"),
+        "decapsulation over IPv6, 1 tunnel": ("+15", "+15.0", "met"),
+        "tax of klb on other packets, beside a feature that does nothing": ("+5", "+4.5", "met"),
+        "tax of gtpuBypass Feature on other packets, beside a feature that does nothing": (
+            "+2",
+            "+5.0",
+            "missed by 3",
+        ),
+        "records a second, from Python's typed records": (
+            "500,000",
+            "400,000 to 400,000",
+            "missed by 100,000",
+        ),
+    }
+    assert "| decapsulation, 1 tunnel, path | 45 | 44 | met |" in table.render(Results(rows=rows))
+    assert "targets" not in table.render(results())
 
 
 def test_samples_of_perf_by_function() -> None:
