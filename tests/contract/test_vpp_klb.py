@@ -85,6 +85,14 @@ def only(out: dict[str, list[bytes]], name: str) -> bytes:
     return out[name][0]
 
 
+def dont_fragment(raw: bytes) -> bytes:
+    """Return an IPv4 packet with that bit set."""
+    layer = parse(raw)
+    layer.flags = "DF"
+    del layer.chksum
+    return bytes(layer)
+
+
 def node_of(a: Addresses, name: str) -> str:
     return f"klb{a.family}-{name}"
 
@@ -306,6 +314,73 @@ async def test_a_flow_outlives_its_service(vpp: Graph, a: Addresses) -> None:
             assert back == forwarded(answer, source=target, destination=client)
     finally:
         await programme(vpp, everything(), settings())
+
+
+# ---- what VPP says itself ----
+
+SMALL_MTU = 1300
+
+
+def too_big(a: Addresses, raw: bytes, mtu: int) -> bytes:
+    """Return what an ICMP error that tells of ``mtu`` says of the packet that was too big."""
+    answer = parse(raw)
+    if a is V4:
+        assert (answer[ICMP].type, answer[ICMP].code, answer[ICMP].nexthopmtu) == (3, 4, mtu)
+        error = answer[ICMP]
+    else:
+        assert answer[ICMPv6PacketTooBig].mtu == mtu
+        error = answer[ICMPv6PacketTooBig]
+    said = bytes(error.payload)
+    del error.payload
+    again = answer.copy()
+    again /= Raw(said)
+    if a is V4:
+        del again.chksum, again.len, again[ICMP].chksum
+    else:
+        del again.plen, again[ICMPv6PacketTooBig].cksum
+    assert bytes(again) == raw, "checksums"
+    return said
+
+
+@FAMILIES
+@PROTOCOLS
+@pytest.mark.parametrize("source", ["pod", "masqueraded"])
+async def test_too_big_is_told_of_the_packet_before_translation(
+    vpp: Graph, a: Addresses, protocol: Protocol, source: str
+) -> None:
+    """VPP finds it behind the translation: who sent it knows its own addresses only."""
+    client = (a.pod, 40000) if source == "pod" else (a.outside, 40000)
+    target = (a.vip, 80) if source == "pod" else (a.node, 30080)
+    there = only(vpp.send(CLIENTS, [packet(protocol, client, target)]), ENDPOINTS)
+    nat, large = (addresses(there)[0], ports(there)[0]), b"x" * 1400
+    for name, sender, receiver, other in (
+        (ENDPOINTS, client, target, CLIENTS),
+        (CLIENTS, (a.endpoints[0], ENDPOINT_PORT), nat, ENDPOINTS),
+    ):
+        vpp.cli(f"set interface mtu packet {SMALL_MTU} {name}")
+        try:
+            request = packet(protocol, sender, receiver, large, flags="A" if name == ENDPOINTS else "SA")
+            request = dont_fragment(request) if a is V4 else request
+            answer = only(vpp.send(other, [request]), other)
+            assert addresses(answer)[1] == sender[0]
+            said = too_big(a, answer, SMALL_MTU)
+            assert (addresses(said), ports(said)) == ((sender[0], receiver[0]), (sender[1], receiver[1]))
+            assert said[28 if a is V4 else 48 :] in request, "nothing else has changed"
+        finally:
+            vpp.cli(f"set interface mtu packet 1500 {name}")
+
+
+@FAMILIES
+async def test_too_big_of_others_is_left_alone(vpp: Graph, a: Addresses) -> None:
+    request = packet(Protocol.UDP, (a.pod, 40000), (a.endpoints[3], 53), b"x" * 1400)
+    request = dont_fragment(request) if a is V4 else request
+    vpp.cli(f"set interface mtu packet {SMALL_MTU} {ENDPOINTS}")
+    try:
+        answer = only(vpp.send(CLIENTS, [request]), CLIENTS)
+    finally:
+        vpp.cli(f"set interface mtu packet 1500 {ENDPOINTS}")
+    assert addresses(answer)[1] == a.pod
+    assert addresses(too_big(a, answer, SMALL_MTU)) == (a.pod, a.endpoints[3])
 
 
 # ---- for people ----

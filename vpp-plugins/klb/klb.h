@@ -5,6 +5,7 @@
  *   klb4-feature, klb6-feature  the ip4-unicast / ip6-unicast arcs: what the filter (klb_filter.h) picks out: answers of endpoints, node
  *                               ports, ICMP errors, and flows to the service ranges ahead of the FIB
  *   klb4-held, klb6-held        fragments that khost gives back
+ *   klb4-related, klb6-related  ICMP errors that VPP's own nodes have made, on their way to the FIB
  *
  * The region, the workers' contexts and the records come from khost. */
 #ifndef included_klb_h
@@ -48,7 +49,11 @@ int klb_vip_routed (u32 vrf, u8 family, const u8 *address);
 void klb_vip_follow_covers (void);
 u8 *format_klb_vips (u8 *s, va_list *args);
 
-/* klb.c: enable or disable the feature nodes of both families. Exported, for interfaces that khost does not know of. */
+/* klb_interface.c */
+void klb_interface_init (vlib_main_t *vm);
+/* From now on kgtpu's receive interfaces have the features. */
+void klb_interface_users (void);
+/* Enable or disable the feature nodes of both families. Exported, for interfaces that khost does not know of. */
 int klb_interface_enable (u32 sw_if_index, int enable);
 
 #endif /* included_klb_h */

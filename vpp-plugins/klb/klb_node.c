@@ -24,6 +24,7 @@ typedef enum
   KLB_VIP,
   KLB_FEATURE,
   KLB_HELD,
+  KLB_RELATED,
 } klb_node_kind_t;
 
 /* By interface, and by FIB. */
@@ -110,7 +111,7 @@ klb_feature_fib (klb_vrfs_t v, const vlib_buffer_t *b)
 always_inline u32
 klb_vrf (klb_vrfs_t v, const vlib_buffer_t *b, klb_node_kind_t kind)
 {
-  const u32 fib = kind == KLB_FEATURE ? klb_feature_fib (v, b) : vnet_buffer (b)->ip.fib_index;
+  const u32 fib = kind == KLB_FEATURE || kind == KLB_RELATED ? klb_feature_fib (v, b) : vnet_buffer (b)->ip.fib_index;
 
   return PREDICT_TRUE (fib < KHOST_MAX_FIBS) ? v.vrfs[fib] : KHOST_NO_VRF;
 }
@@ -161,8 +162,25 @@ klb_vrf_of (klb_call_t *c, const vlib_buffer_t *b, klb_node_kind_t kind)
   return c->vrf;
 }
 
+/* TTL and hop limit count once. IPv4: the kernel does it, and ip4-rewrite leaves what has its mark alone. IPv6: ip6-rewrite would cut what has the mark
+ * into fragments where it is too big, so it counts; but a packet whose hop limit has run out is the kernel's to answer. */
+always_inline u8
+klb_packet_flags (const vlib_buffer_t *b, int v6)
+{
+  const u8 *h = vlib_buffer_get_current ((vlib_buffer_t *) b);
+
+  return FP_PACKET_IP_VALID | (v6 && h[7] > 1 ? FP_PACKET_KEEP_TTL : 0);
+}
+
+always_inline void
+klb_mark_forwarded (vlib_buffer_t *b, int v6)
+{
+  if (!v6)
+    b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+}
+
 always_inline const fp_packet_t *
-klb_see (void *context, u32 i, fp_packet_t *room, klb_node_kind_t kind)
+klb_see (void *context, u32 i, fp_packet_t *room, klb_node_kind_t kind, int v6)
 {
   klb_call_t *c = context;
   vlib_buffer_t *b = c->b[klb_at (c, i)];
@@ -172,21 +190,33 @@ klb_see (void *context, u32 i, fp_packet_t *room, klb_node_kind_t kind)
     .contiguous = b->flags & KHOST_NOT_PLAIN ? 0 : b->current_length,
     .length = b->current_length,
     .vrf = klb_vrf_of (c, b, kind),
-    .flags = FP_PACKET_IP_VALID,
+    .flags = klb_packet_flags (b, v6),
   };
   return room;
 }
 
 always_inline const fp_packet_t *
-klb_see_feature (void *context, u32 i, fp_packet_t *room)
+klb_see_feature4 (void *context, u32 i, fp_packet_t *room)
 {
-  return klb_see (context, i, room, KLB_FEATURE);
+  return klb_see (context, i, room, KLB_FEATURE, 0);
 }
 
 always_inline const fp_packet_t *
-klb_see_other (void *context, u32 i, fp_packet_t *room)
+klb_see_feature6 (void *context, u32 i, fp_packet_t *room)
 {
-  return klb_see (context, i, room, KLB_VIP);
+  return klb_see (context, i, room, KLB_FEATURE, 1);
+}
+
+always_inline const fp_packet_t *
+klb_see_other4 (void *context, u32 i, fp_packet_t *room)
+{
+  return klb_see (context, i, room, KLB_VIP, 0);
+}
+
+always_inline const fp_packet_t *
+klb_see_other6 (void *context, u32 i, fp_packet_t *room)
+{
+  return klb_see (context, i, room, KLB_VIP, 1);
 }
 
 always_inline void
@@ -198,14 +228,13 @@ klb_prefetch (void *context, u32 i)
 }
 
 always_inline void
-klb_hit (void *context, u32 i, u32 reverse)
+klb_hit (void *context, u32 i, u32 reverse, int v6)
 {
   klb_call_t *c = context;
   const u32 at = klb_at (c, i);
   vlib_buffer_t *b = c->b[at];
 
-  /* The kernel has done what ip4-rewrite would do to TTL or hop limit. */
-  b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  klb_mark_forwarded (b, v6);
   c->next[at] = KLB_NEXT_LOOKUP;
   c->bytes += b->current_length;
   if (PREDICT_FALSE (c->traced))
@@ -215,6 +244,18 @@ klb_hit (void *context, u32 i, u32 reverse)
     }
 }
 
+always_inline void
+klb_hit4 (void *context, u32 i, u32 reverse)
+{
+  klb_hit (context, i, reverse, 0);
+}
+
+always_inline void
+klb_hit6 (void *context, u32 i, u32 reverse)
+{
+  klb_hit (context, i, reverse, 1);
+}
+
 static __clib_noinline __clib_unused fp_packet_t *
 klb_take (void *context, u32 i)
 {
@@ -222,7 +263,8 @@ klb_take (void *context, u32 i)
   const u32 at = klb_at (c, i);
   vlib_buffer_t *b = c->b[at];
 
-  khost_packet_from_buffer (c->vm, b, &c->taken, klb_vrf (c->vrfs, b, c->kind), c->data_size, FP_PACKET_IP_VALID);
+  khost_packet_from_buffer (c->vm, b, &c->taken, klb_vrf (c->vrfs, b, c->kind), c->data_size,
+			    klb_packet_flags (b, c->v6) | (c->kind == KLB_RELATED ? FP_PACKET_KEEP_TTL : 0));
   c->taken.cookie = khost_cookie (c->from[at], c->held_node);
   c->bytes += c->taken.length;
   return &c->taken;
@@ -239,7 +281,7 @@ klb_settle (void *context, u32 i, fp_packet_t *p, const fp_verdict_t *v)
     klb_trace_after (c, at, p->l3, p->contiguous, v);
   if (v->action == FP_FORWARD && v->way != FP_WAY_PASS)
     {
-      b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
+      klb_mark_forwarded (b, c->v6);
       c->next[at] = KLB_NEXT_LOOKUP;
       return;
     }
@@ -252,7 +294,7 @@ klb_settle (void *context, u32 i, fp_packet_t *p, const fp_verdict_t *v)
 	  c->next[at] = parent->dpoi_next_node;
 	  vnet_buffer (b)->ip.adj_index[VLIB_TX] = parent->dpoi_index;
 	}
-      else if (c->kind == KLB_HELD)
+      else if (c->kind != KLB_FEATURE)
 	c->next[at] = KLB_NEXT_LOOKUP;
       return; /* KLB_FEATURE: the next feature, as it stands there */
     case FP_REPLY:
@@ -281,9 +323,9 @@ klb_serve (klb_call_t *c, u32 n, klb_node_kind_t kind, int v6)
 {
   const fp_vector_t packets = {
     .context = c,
-    .see = kind == KLB_FEATURE ? klb_see_feature : klb_see_other,
+    .see = kind == KLB_FEATURE ? (v6 ? klb_see_feature6 : klb_see_feature4) : (v6 ? klb_see_other6 : klb_see_other4),
     .prefetch = klb_prefetch,
-    .hit = klb_hit,
+    .hit = v6 ? klb_hit6 : klb_hit4,
     .take = klb_take,
     .settle = klb_settle,
     .family = v6 ? 6 : 4,
@@ -333,13 +375,14 @@ klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, 
 
   klb_open (&c, vm, node, frame, kind, v6, held_node);
   if (PREDICT_FALSE (c.traced))
-    klb_trace_before (&c, v6 ? klb_vrf_other6 : klb_vrf_other4);
+    klb_trace_before (&c, kind == KLB_RELATED ? (v6 ? klb_vrf_feature6 : klb_vrf_feature4) :
+						(v6 ? klb_vrf_other6 : klb_vrf_other4));
   klb_serve (&c, c.n_from, KLB_VIP, v6);
   khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
   return frame->n_vectors;
 }
 
-/* One for both nodes of a family. */
+/* One for the nodes of a family. */
 static __clib_noinline __clib_unused uword
 klb_serve_all4 (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, klb_node_kind_t kind, u32 held_node)
 {
@@ -408,6 +451,16 @@ VLIB_NODE_FN (klb6_held_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_
   return klb_serve_all6 (vm, node, frame, KLB_HELD, node->node_index);
 }
 
+VLIB_NODE_FN (klb4_related_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_serve_all4 (vm, node, frame, KLB_RELATED, klb4_held_node.index);
+}
+
+VLIB_NODE_FN (klb6_related_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
+{
+  return klb_serve_all6 (vm, node, frame, KLB_RELATED, klb6_held_node.index);
+}
+
 VLIB_NODE_FN (klb4_feature_node) (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 {
   return klb_feature (vm, node, frame, 0, klb4_held_node.index);
@@ -437,6 +490,8 @@ KLB_NODE (klb4_vip_node, "klb4-vip", "ip4-lookup");
 KLB_NODE (klb6_vip_node, "klb6-vip", "ip6-lookup");
 KLB_NODE (klb4_held_node, "klb4-held", "ip4-lookup");
 KLB_NODE (klb6_held_node, "klb6-held", "ip6-lookup");
+KLB_NODE (klb4_related_node, "klb4-related", "ip4-lookup");
+KLB_NODE (klb6_related_node, "klb6-related", "ip6-lookup");
 KLB_NODE (klb4_feature_node, "klb4-feature", "ip4-lookup");
 KLB_NODE (klb6_feature_node, "klb6-feature", "ip6-lookup");
 #endif /* CLIB_MARCH_VARIANT */
