@@ -19,6 +19,8 @@ from tests.contract.engine_gtpu import (
     unwrap,
 )
 from tests.contract.engine_packets import (
+    ICMP,
+    ICMPv6PacketTooBig,
     Packet,
     addresses,
     packet,
@@ -119,3 +121,37 @@ async def test_user_is_told_that_a_service_has_no_endpoint(
             assert request in inner
     finally:
         await programme(vpp, [], records)
+
+
+@OUTER
+@FAMILIES
+@PROTOCOLS
+async def test_user_is_told_what_is_too_big_for_the_way_to_the_endpoint(
+    vpp: Graph, o: Outer, a: Addresses, i: Inner, protocol: Protocol
+) -> None:
+    """By the packet that it has sent: before translation of the destination and of the source."""
+    records = [*gtpu(o), *web(a, protocol)]
+    await programme(vpp, records)
+    vpp.cli(f"set interface mtu packet {SMALL_MTU} {NETWORK}")
+    try:
+        only(vpp.send(PEERS, [gtp(o, packet(protocol, (i.ue, 4000), (a.vip, 80)))]), NETWORK)
+        request = packet(protocol, (i.ue, 4000), (a.vip, 80), b"x" * 1320, flags="A")
+        if a is V4:
+            layer = parse(request)
+            layer.flags = "DF"
+            del layer.chksum
+            request = bytes(layer)
+        fields, inner = unwrap(only(vpp.send(PEERS, [gtp(o, request)]), PEERS))
+        assert fields["teid"] == REMOTE_TEID
+        checksums_hold(inner)
+        answer = parse(inner)
+        error = answer[ICMP] if a is V4 else answer[ICMPv6PacketTooBig]
+        assert answer.dst == i.ue
+        assert (error.nexthopmtu if a is V4 else error.mtu) == SMALL_MTU
+        said = bytes(error.payload)
+        assert (addresses(said), ports(said)) == ((i.ue, a.vip), (4000, 80))
+    finally:
+        vpp.cli(f"set interface mtu packet 1500 {NETWORK}")
+        await programme(vpp, [], records)
+        async with vpp.engine.dataplane() as dataplane:
+            await dataplane.flush_sessions()
