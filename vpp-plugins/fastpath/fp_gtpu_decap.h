@@ -434,6 +434,7 @@ fp_gtpu_rx_stage_finish (fp_worker_t *w, const fp_gtpu_view_t *in, fp_packet_t *
   const fp_gtpu_view_t view = *in;
   u64 containers = 0; /* packets by enum fp_gtpu_psc, 16 bits each */
   u32 cached = 0, slot = *found;
+  fp_gtpu_rx_run_t run = { slot, 0, 0 };
   for (u32 i = from; i < to; i++)
     {
       const fp_gtpu_rx_t *x = FP_GTPU_RX (s, i);
@@ -442,7 +443,7 @@ fp_gtpu_rx_stage_finish (fp_worker_t *w, const fp_gtpu_view_t *in, fp_packet_t *
       cached += x->state == FP_GTPU_RX_SAME;
       if (FP_LIKELY (x->state != FP_GTPU_RX_SLOW && slot != FP_NONE))
 	{
-	  if (FP_LIKELY (fp_gtpu_rx_finish (&view, &p[i], x, slot)))
+	  if (FP_LIKELY (fp_gtpu_rx_finish (&view, &p[i], x, slot, &run)))
 	    {
 	      v[i] = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, FP_WAY_GTPU };
 	      containers += 1ull << (x->psc * 16);
@@ -453,6 +454,7 @@ fp_gtpu_rx_stage_finish (fp_worker_t *w, const fp_gtpu_view_t *in, fp_packet_t *
       else
 	fp_gtpu_rx_slow (w, &p[i], &v[i], tally);
     }
+  fp_gtpu_rx_run_end (&view, &run);
   *found = slot;
   tally->cached += cached;
   tally->psc_dl += (u32) (containers >> 16 & 0xffff);

@@ -229,9 +229,57 @@ fp_gtpu_strip (fp_packet_t *p, u32 at, u32 total)
   p->ingress = FP_CLASS_NONE;
 }
 
+/* The same of the usual packet, which is no large one; 0: its checksum is partial, nothing has been done. */
+FP_ALWAYS_INLINE int
+fp_gtpu_strip_usual (fp_packet_t *p, u32 at, u32 total)
+{
+  u32 bound = p->contiguous - at;
+  struct
+  {
+    u8 ingress, csum, gso_type, flags;
+  } state;
+  memcpy (&state, &p->ingress, sizeof (state));
+  if (FP_UNLIKELY (state.csum == FP_CSUM_PARTIAL))
+    return 0;
+  state.ingress = FP_CLASS_NONE;
+  state.csum = FP_CSUM_NONE;
+  state.flags &= (u8) ~FP_PACKET_IP_VALID;
+  memcpy (&p->ingress, &state, sizeof (state));
+  p->l3 += at;
+  p->headroom += at;
+  p->room -= at;
+  p->contiguous = bound < total ? bound : total;
+  p->length = total;
+  return 1;
+}
+
+_Static_assert (offsetof (fp_packet_t, csum) == offsetof (fp_packet_t, ingress) + 1 &&
+		  offsetof (fp_packet_t, gso_type) == offsetof (fp_packet_t, ingress) + 2 &&
+		  offsetof (fp_packet_t, flags) == offsetof (fp_packet_t, ingress) + 3,
+		"state of a packet");
+
+/* What is counted for a tunnel: summed over packets that follow each other. */
+typedef struct
+{
+  u32 slot, packets;
+  u64 bytes;
+} fp_gtpu_rx_run_t;
+
+FP_ALWAYS_INLINE void
+fp_gtpu_rx_run_end (const fp_gtpu_view_t *view, fp_gtpu_rx_run_t *run)
+{
+  if (run->packets)
+    {
+      fp_counter_add (&view->counters[run->slot].rx_packets, run->packets);
+      fp_counter_add (&view->counters[run->slot].rx_bytes, run->bytes);
+    }
+  run->packets = 0;
+  run->bytes = 0;
+}
+
 /* 1: the packet of a tunnel's slot has been delivered. 0: nothing has been done. */
 FP_ALWAYS_INLINE int
-fp_gtpu_rx_finish (const fp_gtpu_view_t *view, fp_packet_t *p, const fp_gtpu_rx_t *x, u32 slot)
+fp_gtpu_rx_finish (const fp_gtpu_view_t *view, fp_packet_t *p, const fp_gtpu_rx_t *x, u32 slot, fp_gtpu_rx_run_t *run)
 {
   const fp_tunnel_t *t = (const fp_tunnel_t *) view->tunnels.records + slot;
   u64 shape = atomic_load_explicit (&t->shape, memory_order_relaxed);
@@ -239,7 +287,6 @@ fp_gtpu_rx_finish (const fp_gtpu_view_t *view, fp_packet_t *p, const fp_gtpu_rx_
   int check = fp_tunnel_flags (shape) & FP_GTPU_INNER_SOURCE_CHECK;
   const u8 *h = p->l3, *inner = h + x->payload;
   u32 bound = p->contiguous - x->payload, total;
-  fp_tunnel_counters_t *c;
 
   if (FP_UNLIKELY (bound < FP_IP4_HEADER || fp_tunnel_payload (shape) != FP_GTPU_PAYLOAD_IP || fp_gtpu_rx_marked (h, x->six)))
     return 0;
@@ -264,13 +311,16 @@ fp_gtpu_rx_finish (const fp_gtpu_view_t *view, fp_packet_t *p, const fp_gtpu_rx_
       if (FP_UNLIKELY (inner[7] == 0 || (check && (source == 0 || atomic_load_explicit (&t->ue6, memory_order_relaxed) != source))))
 	return 0;
     }
-  if (FP_UNLIKELY (total > x->length))
+  if (FP_UNLIKELY (total > x->length) || !fp_gtpu_strip_usual (p, x->payload, total))
     return 0;
-  fp_gtpu_strip (p, x->payload, total);
   p->vrf = fp_tunnel_vrf (shape);
-  c = &view->counters[slot];
-  fp_counter_add (&c->rx_packets, 1);
-  fp_counter_add (&c->rx_bytes, total);
+  if (FP_UNLIKELY (run->slot != slot))
+    {
+      fp_gtpu_rx_run_end (view, run);
+      run->slot = slot;
+    }
+  run->packets++;
+  run->bytes += total;
   return 1;
 }
 

@@ -2,6 +2,7 @@
 /* Decapsulation in the graph. Outer packets come by one of three ways: from UDP port 2152, from the bypass feature right behind ip input, or from the
  * FIB entry of a local address. What the kernel does not take goes on as if the node were not there. */
 #include <kgtpu/kgtpu.h>
+#include <kgtpu/plain.h>
 #include <kgtpu/tally.h>
 #include <kgtpu/trace.h>
 #include <khost/khost_buffer.h>
@@ -40,6 +41,28 @@ typedef struct
   u32 skipped_in_all, bypassed, kept;
   kgtpu_tally_t tally;
 } frame_t;
+
+/* How the usual packets of one inner VRF go on. */
+typedef struct
+{
+  u32 table;
+  u32 sw_if_index;
+  u32 data_end; /* of a buffer, from the start of its headroom */
+  u32 usual;	/* 1: IPv4 goes straight to lookup, 2: IPv6 */
+} way_t;
+
+/* Of these: how many went on, how many of them IPv4. */
+typedef struct
+{
+  u32 packets, four;
+  u64 bytes;
+} deliveries_t;
+
+/* The FIB that packets of a vector come by, mostly all by one, and its VRF. */
+typedef struct
+{
+  u32 fib_index, vrf;
+} outer_t;
 
 static void
 count_interface (frame_t *f)
@@ -125,6 +148,74 @@ deliver (frame_t *f, vlib_buffer_t *b, fp_packet_t *p)
   f->tally.tx_bytes += p->length;
   return inner_next (f, b, p);
 }
+
+/* ---- the usual packet ---- */
+
+/* By the VRF of the packet before; table ~0: no packet is usual. */
+static way_t
+way_of (const frame_t *f, u32 data_size)
+{
+  way_t way = { .data_end = VLIB_BUFFER_PRE_DATA_SIZE + data_size, .table = ~0 };
+
+  if (f->vrf == ~0 || !f->skip)
+    return way;
+  way.table = f->km->vrfs[f->vrf].table;
+  way.sw_if_index = f->sw_if_index;
+  way.usual = (f->features[0] ? 0 : 1) | (f->features[1] ? 0 : 2);
+  return way;
+}
+
+/* A packet of that VRF, in one buffer, no GTP-U itself, of which input nodes have nothing to say and no feature anything to do: all as deliver does it.
+ * Returns the next node, or KHOST_STAYS: nothing has been done. */
+static_always_inline u16
+deliver_usual (const way_t *way, vlib_buffer_t *b, const fp_packet_t *p, deliveries_t *d)
+{
+  const u16 gtpu = fp_net16 (FP_GTPU_PORT);
+  const u8 *h = p->l3;
+  const i64 at = h - b->data;
+
+  if (PREDICT_FALSE (p->vrf != way->table || b->flags & KHOST_NOT_PLAIN || p->csum == FP_CSUM_PARTIAL ||
+		     (u64) (at + VLIB_BUFFER_PRE_DATA_SIZE) >= way->data_end))
+    return KHOST_STAYS;
+  if (PREDICT_TRUE (h[0] == 0x45))
+    {
+      if (PREDICT_FALSE (!(way->usual & 1) || fp_load16 (h + 6) & fp_net16 (0x3fff)))
+	return KHOST_STAYS;
+      if (h[9] == IP_PROTOCOL_UDP && PREDICT_FALSE (p->contiguous < 28 || fp_load16 (h + 22) == gtpu))
+	return KHOST_STAYS;
+      if (PREDICT_FALSE (!input_would_pass (h, 0)))
+	return KHOST_STAYS;
+      d->four++;
+    }
+  else if (PREDICT_FALSE (h[0] >> 4 != 6 || !(way->usual & 2) || !input_would_pass (h, 1) || fp_gtpu_may_be_nested (p)))
+    return KHOST_STAYS;
+  d->packets++;
+  d->bytes += p->length;
+  b->current_data = (i16) at;
+  b->current_length = (u16) p->contiguous;
+  b->flags &= ~(KHOST_STALE | VNET_BUFFER_F_LOCALLY_ORIGINATED);
+  vnet_buffer (b)->sw_if_index[VLIB_RX] = way->sw_if_index;
+  vnet_buffer (b)->sw_if_index[VLIB_TX] = ~0;
+  vnet_buffer (b)->ip.flow_hash = 0;
+  vnet_buffer (b)->ip.adj_index[VLIB_RX] = ~0;
+  return h[0] == 0x45 ? KGTPU_NEXT_IP4_LOOKUP : KGTPU_NEXT_IP6_LOOKUP;
+}
+
+/* Before the VRF may change. */
+static void
+delivered (frame_t *f, deliveries_t *d)
+{
+  f->packets += d->packets;
+  f->bytes += d->bytes;
+  f->skipped[0] += d->four;
+  f->skipped[1] += d->packets - d->four;
+  f->skipped_in_all += d->packets;
+  f->tally.tx_packets += d->packets;
+  f->tally.tx_bytes += d->bytes;
+  *d = (deliveries_t){};
+}
+
+/* ---- the others ---- */
 
 /* An answer goes back by the outer VRF. */
 static u16
@@ -230,6 +321,25 @@ sort_fib (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 vrf, u32 data_size, 
   return KHOST_STAYS;
 }
 
+/* FIB of the interface that a packet came in by. */
+static_always_inline u32
+arrival_fib (const vlib_buffer_t *b, const int six)
+{
+  return vec_elt (six ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index,
+		  vnet_buffer (b)->sw_if_index[VLIB_RX]);
+}
+
+static_always_inline u32
+outer_vrf (outer_t *o, u32 fib_index, const int six)
+{
+  if (PREDICT_FALSE (fib_index != o->fib_index))
+    {
+      o->fib_index = fib_index;
+      o->vrf = six ? khost_vrf6 (fib_index) : khost_vrf4 (fib_index);
+    }
+  return o->vrf;
+}
+
 static_always_inline u16
 sort (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 *payload, u32 data_size, const int six, const enum from from)
 {
@@ -244,10 +354,9 @@ sort (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 *payload, u32 data_size,
     }
   if (from == FROM_FEATURE)
     {
-      const u32 rx = vnet_buffer (b)->sw_if_index[VLIB_RX];
       if (PREDICT_TRUE (!is_plain_gtpu (b, vlib_buffer_get_current (b), six)))
 	return pass (f, b, 0, six, from);
-      fib_index = vec_elt (six ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index, rx);
+      fib_index = arrival_fib (b, six);
     }
   else
     fib_index = vnet_buffer (b)->ip.fib_index;
@@ -280,10 +389,7 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
 	}
       return pass (f, b, payload, six, from);
     case FP_REPLY:
-      return answer (f, b, p,
-		     from == FROM_FEATURE ? vec_elt (six ? ip6_main.fib_index_by_sw_if_index : ip4_main.fib_index_by_sw_if_index,
-						      vnet_buffer (b)->sw_if_index[VLIB_RX]) :
-					    vnet_buffer (b)->ip.fib_index);
+      return answer (f, b, p, from == FROM_FEATURE ? arrival_fib (b, six) : vnet_buffer (b)->ip.fib_index);
     case FP_HOLD:
       khost_keep (f->w);
       f->kept++;
@@ -303,13 +409,16 @@ static_always_inline uword
 decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const int six, const enum from from)
 {
   u32 *bis = vlib_frame_vector_args (frame), n = frame->n_vectors;
-  vlib_buffer_t *bufs[VLIB_FRAME_SIZE];
+  vlib_buffer_t *bufs[VLIB_FRAME_SIZE + KGTPU_AHEAD];
   u16 nexts[VLIB_FRAME_SIZE];
   const u32 data_size = vlib_buffer_get_default_data_size (vm);
   frame_t f = { .vm = vm, .node = node, .km = &kgtpu_main, .w = khost_worker (vm->thread_index), .vrf = ~0 };
 
+  outer_t outer = { .fib_index = ~0, .vrf = KHOST_NO_VRF };
+  const int bypass = from == FROM_FEATURE || (from == FROM_FIB && f.km->fib_bypass);
+
   f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_INNER_IP_INPUT) != 0;
-  vlib_get_buffers (vm, bis, bufs, n);
+  kgtpu_get_buffers (vm, bis, bufs, n);
   for (u32 at = 0; at < n; at += CHUNK)
     {
       fp_packet_t packets[CHUNK];
@@ -318,17 +427,30 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
       u16 index[CHUNK];
       kgtpu_trace_t traces[CHUNK];
       const u32 to = clib_min (at + CHUNK, n);
+      deliveries_t d = {};
       u32 taken = 0;
+      way_t way;
+      u64 start;
 
       for (u32 i = at; i < to; i++)
 	{
-	  if (i + 8 < n)
-	    vlib_prefetch_buffer_header (bufs[i + 8], LOAD);
-	  if (i + 4 < n)
-	    clib_prefetch_load (vlib_buffer_get_current (bufs[i + 4]));
-	  nexts[i] = sort (&f, bufs[i], &packets[taken], &payloads[taken], data_size, six, from);
+	  vlib_buffer_t *b = bufs[i];
+	  const u64 cookie = khost_cookie (bis[i], node->node_index);
+
+	  vlib_prefetch_buffer_header (bufs[i + KGTPU_AHEAD], LOAD);
+	  clib_prefetch_load (vlib_buffer_get_current (bufs[i + KGTPU_AHEAD / 2]));
 	  index[taken] = (u16) i;
-	  packets[taken].cookie = khost_cookie (bis[i], node->node_index);
+	  if (PREDICT_TRUE (bypass && is_plain_gtpu (b, vlib_buffer_get_current (b), six)))
+	    {
+	      const u32 vrf = outer_vrf (&outer, from == FROM_FEATURE ? arrival_fib (b, six) : vnet_buffer (b)->ip.fib_index, six);
+
+	      kgtpu_plain_packet (b, &packets[taken++], vrf, 0, 0, data_size, FP_PACKET_IP_VALID, cookie);
+	      nexts[i] = KHOST_STAYS;
+	      f.bypassed++;
+	      continue;
+	    }
+	  nexts[i] = sort (&f, b, &packets[taken], &payloads[taken], data_size, six, from);
+	  packets[taken].cookie = cookie;
 	  taken += nexts[i] == KHOST_STAYS;
 	}
       if (taken == 0)
@@ -337,16 +459,23 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
 	for (u32 i = 0; i < taken; i++)
 	  kgtpu_trace_header (&traces[i], &packets[i]);
       kgtpu_tally_in (&f.tally, packets, taken);
+      start = kgtpu_tally_start (at);
       fp_gtpu_decap_vector (&f.w->fp, packets, verdicts, taken);
-      kgtpu_tally_ran (&f.tally);
-      if (from == FROM_FEATURE)
-	f.bypassed += taken;
+      kgtpu_tally_ran (&f.tally, start, taken);
+      way = way_of (&f, data_size);
       for (u32 i = 0; i < taken; i++)
 	{
 	  vlib_buffer_t *b = bufs[index[i]];
-	  const u32 skipped = f.skipped_in_all;
-	  const int traced = PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && b->flags & VLIB_BUFFER_IS_TRACED;
+	  u32 skipped;
+	  int traced;
 
+	  if (PREDICT_TRUE (verdicts[i].action == FP_FORWARD && verdicts[i].way == FP_WAY_GTPU &&
+			    !(node->flags & VLIB_NODE_FLAG_TRACE)) &&
+	      PREDICT_TRUE ((nexts[index[i]] = deliver_usual (&way, b, &packets[i], &d)) != KHOST_STAYS))
+	    continue;
+	  delivered (&f, &d);
+	  skipped = f.skipped_in_all;
+	  traced = PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && b->flags & VLIB_BUFFER_IS_TRACED;
 	  if (traced)
 	    {
 	      traces[i].verdict = verdicts[i];
@@ -360,7 +489,9 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
 	      t->next = nexts[index[i]];
 	      t->skipped = f.skipped_in_all != skipped;
 	    }
+	  way = way_of (&f, data_size);
 	}
+      delivered (&f, &d);
     }
   count_interface (&f);
   kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_DECAP, &f.tally);

@@ -2,6 +2,7 @@
 /* Encapsulation in the graph: nodes that the FIB entries of UE pools lead to. */
 #include <kgtpu/answer.h>
 #include <kgtpu/kgtpu.h>
+#include <kgtpu/plain.h>
 #include <kgtpu/tally.h>
 #include <kgtpu/trace.h>
 #include <khost/khost_buffer.h>
@@ -27,11 +28,17 @@ typedef struct
   kgtpu_tally_t tally;
 } frame_t;
 
+/* ip4-rewrite leaves the TTL of such a packet alone. */
+static_always_inline u8
+packet_flags (const vlib_buffer_t *b)
+{
+  return FP_PACKET_IP_VALID | (b->flags & VNET_BUFFER_F_LOCALLY_ORIGINATED ? FP_PACKET_KEEP_TTL : 0);
+}
+
 static_always_inline void
 to_packet (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 table)
 {
-  khost_packet_from_buffer (f->vm, b, p, table, f->data_size,
-			    FP_PACKET_IP_VALID | (b->flags & VNET_BUFFER_F_LOCALLY_ORIGINATED ? FP_PACKET_KEEP_TTL : 0));
+  khost_packet_from_buffer (f->vm, b, p, table, f->data_size, packet_flags (b));
   p->headroom = p->headroom > KGTPU_REWRITE_ROOM ? p->headroom - KGTPU_REWRITE_ROOM : 0;
   p->mtu = f->km->link_mtu;
 }
@@ -60,6 +67,53 @@ send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
     return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED);
   vnet_buffer (b)->sw_if_index[VLIB_TX] = path->fib_index;
   return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
+}
+
+/* The way of the packets to one peer, where it is its adjacency's. */
+typedef struct
+{
+  u32 peer; /* ~0: of none */
+  u32 index; /* of the adjacency */
+  u16 next;
+  u8 known;
+} way_t;
+
+typedef struct
+{
+  u32 packets;
+  u64 bytes;
+} sent_t;
+
+static_always_inline void
+way_to (const frame_t *f, way_t *way, u32 peer)
+{
+  const dpo_id_t dpo = { .as_u64 = clib_atomic_load_relax_n (&f->km->paths[peer].dpo.as_u64) };
+
+  way->peer = peer;
+  way->known = f->skip && dpo_id_is_valid (&dpo) && dpo.dpoi_type != DPO_DROP;
+  way->index = dpo.dpoi_index;
+  way->next = dpo.dpoi_next_node;
+}
+
+/* The usual outer packet: in one buffer, by its peer's adjacency. Returns the next node, or KHOST_STAYS: nothing has been done. */
+static_always_inline u16
+send_usual (const frame_t *f, way_t *way, vlib_buffer_t *b, const fp_packet_t *p, sent_t *sent)
+{
+  const i64 at = p->l3 - b->data;
+
+  if (PREDICT_FALSE (p->peer != way->peer))
+    way_to (f, way, p->peer);
+  if (PREDICT_FALSE (!way->known || b->flags & KHOST_NOT_PLAIN ||
+		     (u64) (at + VLIB_BUFFER_PRE_DATA_SIZE) >= VLIB_BUFFER_PRE_DATA_SIZE + f->data_size))
+    return KHOST_STAYS;
+  sent->packets++;
+  sent->bytes += p->length;
+  b->current_data = (i16) at;
+  b->current_length = (u16) p->contiguous;
+  b->flags = (b->flags & ~KHOST_STALE) | VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  vnet_buffer (b)->ip.flow_hash = 0;
+  vnet_buffer (b)->ip.adj_index[VLIB_TX] = way->index;
+  return way->next;
 }
 
 /* ---- large packets ---- */
@@ -99,7 +153,6 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 	break;
       kgtpu_tally_in (&f->tally, segments, n);
       fp_gtpu_encap_vector (&f->w->fp, segments, verdicts, n);
-      kgtpu_tally_ran (&f->tally);
       for (u32 i = 0; i < n; i++)
 	{
 	  vlib_buffer_t *s = vlib_get_buffer (f->vm, bis[i]);
@@ -147,7 +200,7 @@ static_always_inline uword
 encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 {
   u32 *bis = vlib_frame_vector_args (frame), n = frame->n_vectors;
-  vlib_buffer_t *bufs[VLIB_FRAME_SIZE];
+  vlib_buffer_t *bufs[VLIB_FRAME_SIZE + KGTPU_AHEAD];
   u16 nexts[VLIB_FRAME_SIZE];
   frame_t f = { .vm = vm,
 		.node = node,
@@ -156,27 +209,41 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 		.data_size = vlib_buffer_get_default_data_size (vm) };
 
   f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_OUTER_LOOKUP) != 0;
-  vlib_get_buffers (vm, bis, bufs, n);
+  kgtpu_get_buffers (vm, bis, bufs, n);
   for (u32 at = 0, count; at < n; at += count)
     {
       fp_packet_t packets[CHUNK];
       fp_verdict_t verdicts[CHUNK];
       u32 vrfs[CHUNK];
       kgtpu_trace_t traces[CHUNK];
+      u32 vrf = ~0, table = 0;
+      way_t way = { .peer = ~0 };
+      sent_t sent = {};
+      u64 start;
 
       count = clib_min (CHUNK, n - at);
       f.large = 0;
       for (u32 i = 0; i < count; i++)
 	{
-	  if (at + i + 8 < n)
-	    vlib_prefetch_buffer_header (bufs[at + i + 8], LOAD);
-	  if (at + i + 4 < n)
-	    clib_prefetch_load (vlib_buffer_get_current (bufs[at + i + 4]));
-	  vrfs[i] = vnet_buffer (bufs[at + i])->ip.adj_index[VLIB_TX];
-	  to_packet (&f, bufs[at + i], &packets[i], f.km->vrfs[vrfs[i]].table);
+	  vlib_buffer_t *b = bufs[at + i];
+
+	  vlib_prefetch_buffer_header (bufs[at + i + KGTPU_AHEAD], LOAD);
+	  clib_prefetch_load (vlib_buffer_get_current (bufs[at + i + KGTPU_AHEAD / 2]));
+	  vrfs[i] = vnet_buffer (b)->ip.adj_index[VLIB_TX];
+	  if (PREDICT_FALSE (vrfs[i] != vrf))
+	    {
+	      vrf = vrfs[i];
+	      table = f.km->vrfs[vrf].table;
+	    }
+	  if (PREDICT_TRUE (!(b->flags & KHOST_NOT_PLAIN)))
+	    {
+	      kgtpu_plain_packet (b, &packets[i], table, f.km->link_mtu, KGTPU_REWRITE_ROOM, f.data_size, packet_flags (b), 0);
+	      continue;
+	    }
+	  to_packet (&f, b, &packets[i], table);
 	  if (PREDICT_FALSE (packets[i].contiguous < packets[i].length))
 	    {
-	      f.large += khost_packet_gather (vm, f.w, f.large, bufs[at + i], &packets[i]);
+	      f.large += khost_packet_gather (vm, f.w, f.large, b, &packets[i]);
 	      if (f.large == KHOST_LARGE)
 		count = i + 1; /* the places are taken: the others in the next round */
 	    }
@@ -188,13 +255,18 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 	    kgtpu_trace_header (&traces[i], &packets[i]);
 	  }
       kgtpu_tally_in (&f.tally, packets, count);
+      start = kgtpu_tally_start (at);
       fp_gtpu_encap_vector (&f.w->fp, packets, verdicts, count);
-      kgtpu_tally_ran (&f.tally);
+      kgtpu_tally_ran (&f.tally, start, count);
       for (u32 i = 0; i < count; i++)
 	{
 	  vlib_buffer_t *b = bufs[at + i];
 	  const u32 skipped = f.skipped;
 
+	  if (PREDICT_TRUE (verdicts[i].action == FP_FORWARD && verdicts[i].way == FP_WAY_GTPU &&
+			    !(node->flags & VLIB_NODE_FLAG_TRACE)) &&
+	      PREDICT_TRUE ((nexts[at + i] = send_usual (&f, &way, b, &packets[i], &sent)) != KHOST_STAYS))
+	    continue;
 	  nexts[at + i] = carry_out (&f, b, bis[at + i], &packets[i], &verdicts[i], vrfs[i]);
 	  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && nexts[at + i] != KHOST_STAYS &&
 	      b->flags & VLIB_BUFFER_IS_TRACED)
@@ -209,6 +281,9 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 		kgtpu_trace_header (t, &packets[i]);
 	    }
 	}
+      f.skipped += sent.packets;
+      f.tally.tx_packets += sent.packets;
+      f.tally.tx_bytes += sent.bytes;
     }
   kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_ENCAP, &f.tally);
   if (f.skipped)
