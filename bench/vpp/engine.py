@@ -20,7 +20,7 @@ from bench.vpp import pages
 IN_TREE_PLUGINS = ("lb", "cnat", "gtpu")
 OWN_PLUGINS = ("khost", "klb", "kgtpu")
 START_SECONDS = 30.0
-_NOISE = re.compile(r"#\d+ |from /|vnet_feature_arc_init|vat-plug|Backtrace")
+_NOISE = re.compile(r"#\d+ |from /|vnet_feature_arc_init|vat-plug|Backtrace|received signal|Code:")
 
 
 class BenchError(Exception):

@@ -111,7 +111,7 @@ def _round(vpp: Vpp, duo: Duo, which: Sequence[int]) -> list[float]:
     while any(parse_streams(vpp.cli("show packet-generator"))[name][0] for name in names):
         if time.monotonic() - began > ROUND_SECONDS:
             raise BenchError(f"{', '.join(names)} did not end in {ROUND_SECONDS:.0f} s")
-        time.sleep(0.002)
+        time.sleep(0.01)
     elapsed = time.monotonic() - began
     text = vpp.cli("show runtime")
     threads = parse_runtime(text)

@@ -551,7 +551,5 @@ vpp[9]: Backtrace:
 vpp[9]: #1  0x00007f052f057ace vlib_cli_dispatch_sub_commands + 0xc5e
 vpp[9]:      from /usr/lib/libvlib.so.26.06
 """
-    assert last_words(log) == (
-        "vlib_worker_thread_barrier_sync_int: worker thread deadlock | received signal SIGABRT, PC 0x7f05"
-    )
+    assert last_words(log) == "vlib_worker_thread_barrier_sync_int: worker thread deadlock"
     assert last_words("a\nb\nc\nd\n", 2) == "c | d"
