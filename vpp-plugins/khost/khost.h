@@ -26,7 +26,9 @@ typedef struct
   u64 clock_read; /* CPU clock when fp's time was set */
   u64 round_clock; /* CPU clock of the last round of the thread's loop */
   u64 longest_round; /* clocks from one round to the next, the most since `gap_era` began */
-  u32 gap_era; /* khost_main_t.gap_era that it belongs to */
+  u64 longest_own_round; /* of those in which the thread neither slept nor lost its CPU */
+  u64 switches; /* how often it had, when that was last asked */
+  u32 gap_era; /* khost_main_t.gap_era that they belong to */
   u64 age_ns, expire_ns; /* not before then is the next slice aged, are reassemblies looked at */
   u8 *large;	   /* memory for packets of several buffers (khost_large.h) */
   u32 held;	   /* packets handed to khost_keep and not given back yet */

@@ -16,16 +16,26 @@
 #include <vlibapi/api_helper_macros.h>
 
 #define AWAIT_MS 250 /* threads sleep 10 ms at most, and may wait for a CPU */
+#define LEAST_SLICE 64
 
 /* Changes await a commit; those of a client that went without one, the next client's. */
 static bool dirty;
 
 static u32
-free_slots (const fp_region_t *r, enum fp_controlled table)
+free_of (const fp_region_t *r, enum fp_controlled table)
 {
   const fp_control_slots_t *s = &r->control->slots[table];
 
   return s->nfree + (r->controlled[table].capacity - s->fresh);
+}
+
+/* Records of a table that there is room for. */
+static u32
+free_slots (const fp_region_t *r, u32 table)
+{
+  const u32 n = free_of (r, fp_table_controlled (table));
+
+  return table == FP_TABLE_GTPU_TUNNEL || table == FP_TABLE_GTPU_UE ? clib_min (n, free_of (r, FP_CONTROLLED_ENCAP)) : n;
 }
 
 /* Slots that were given up are free once every thread has been round its loop. Threads that sleep are woken; the others, and this one's packets, go on.
@@ -39,17 +49,23 @@ let_go (vlib_main_t *vm)
   return fp_control_poll (&khost_control.region);
 }
 
-/* A message that needs more slots than are free waits for those that were given up. */
-static void
-await_slots (vlib_main_t *vm, const fp_msg_t *h)
+/* Records of a message that can be changed now. Those that need more slots than are free wait for slots that were given up, by the records before them
+ * too; what is there is used before more is waited for. */
+static u32
+await_slots (vlib_main_t *vm, const host_request_t *q)
 {
   const fp_region_t *r = &khost_control.region;
-  const bool tunnels = h->table == FP_TABLE_GTPU_TUNNEL || h->table == FP_TABLE_GTPU_UE;
-  const enum fp_controlled table = fp_table_controlled (h->table);
+  const u32 table = q->header.table, needed = clib_min (q->header.count - q->done, HOST_SLICE);
+  u32 n = free_slots (r, table);
 
-  for (u32 tries = 0; tries < AWAIT_MS; tries++)
-    if ((free_slots (r, table) >= h->count && (!tunnels || free_slots (r, FP_CONTROLLED_ENCAP) >= h->count)) || !let_go (vm))
-      return;
+  /* until there are enough, or nothing more to wait for */
+  for (u32 tries = 0, waiting = 1; n < needed && waiting && tries < AWAIT_MS; tries++)
+    {
+      waiting = fp_control_poll (&khost_control.region) && let_go (vm);
+      n = free_slots (r, table);
+    }
+  /* the least is what is always spare of encapsulation records: records that change in place come in no smaller steps */
+  return clib_min (clib_max (n, LEAST_SLICE), HOST_SLICE);
 }
 
 /* Carries out one message. Returns the answer, a vector of bytes to be freed, or NULL with a VNET_API_ERROR in *rv: it is no message at all. */
@@ -83,12 +99,16 @@ call (vlib_main_t *vm, const u8 *request, u32 length, i32 *rv)
   reply = (host_reply_t){ .bytes = answer };
   if (!host_message_start (&q, request, &reply))
     {
-      if (header.type == FP_MSG_UPSERT && vlib_in_process_context (vm))
-	await_slots (vm, &header);
       /* Packets of this thread, and the process, get their turn between slices. */
-      while (!host_message_step (&kc->host, &q, &reply, &dirty))
-	if (vlib_in_process_context (vm))
-	  vlib_process_yield (vm);
+      while (1)
+	{
+	  if (header.type == FP_MSG_UPSERT && vlib_in_process_context (vm))
+	    q.slice = await_slots (vm, &q);
+	  if (host_message_step (&kc->host, &q, &reply, &dirty))
+	    break;
+	  if (vlib_in_process_context (vm))
+	    vlib_process_yield (vm);
+	}
       /* What is flushed can be used again when the answer comes. */
       for (u32 tries = 0; header.type == FP_MSG_FLUSH_SESSIONS && vlib_in_process_context (vm) && tries < AWAIT_MS; tries++)
 	if (!let_go (vm))

@@ -165,12 +165,16 @@ VLIB_CLI_COMMAND (set_khost_interface_command, static) = {
   .function = set_khost_interface,
 };
 
+static u64
+nanoseconds (const u64 *clocks)
+{
+  return (u64) ((f64) __atomic_load_n (clocks, __ATOMIC_RELAXED) / vlib_get_main ()->clib_time.clocks_per_second * 1e9);
+}
+
 u64
 khost_longest_round (u32 thread_index)
 {
-  const u64 clocks = __atomic_load_n (&khost_exported_main.workers[thread_index].longest_round, __ATOMIC_RELAXED);
-
-  return (u64) ((f64) clocks / vlib_get_main ()->clib_time.clocks_per_second * 1e9);
+  return nanoseconds (&khost_exported_main.workers[thread_index].longest_round);
 }
 
 static clib_error_t *
@@ -180,14 +184,17 @@ show_khost_gaps (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *c
 
   if (error)
     return error;
+  vlib_cli_output (vm, "%-12s%15s%15s", "Thread", "Longest round", "Of its own");
   for (u32 i = 0; i < khost_exported_main.n_workers; i++)
-    vlib_cli_output (vm, "%-12v%12.1f us", vlib_worker_threads[i].name, khost_longest_round (i) / 1e3);
+    vlib_cli_output (vm, "%-12v%12.1f us%12.1f us", vlib_worker_threads[i].name, khost_longest_round (i) / 1e3,
+		     nanoseconds (&khost_exported_main.workers[i].longest_own_round) / 1e3);
   return NULL;
 }
 
 /*?
- * The longest time between two rounds of each thread's loop, since the start or `clear khost gaps': so long has a packet waited at most for the
- * thread that takes it. It includes the time that a thread without packets sleeps, 10 ms at most, and that the machine gave to others.
+ * The longest time between two rounds of each thread's loop, since the start or `clear khost gaps`: so long has a packet waited at most for the
+ * thread that takes it. The second figure leaves out the rounds in which the thread slept (it does so without packets, for 10 ms at most) or the
+ * machine gave its CPU to others.
  ?*/
 VLIB_CLI_COMMAND (show_khost_gaps_command, static) = {
   .path = "show khost gaps",

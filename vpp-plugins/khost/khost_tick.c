@@ -3,6 +3,8 @@
  * others wait for comes in time. */
 #include <khost/khost_internal.h>
 
+#include <sys/resource.h>
+
 #include <fastpath/fp_fragment.h>
 #include <fastpath/fp_gtpu.h>
 #include <fastpath/fp_region.h>
@@ -67,6 +69,23 @@ give_back (vlib_main_t *vm, khost_worker_t *w)
   return n;
 }
 
+/* A round that is the longest until now: the thread's own if it has neither slept nor lost its CPU since this was asked last. (Each time that it does
+ * makes a round so long that it is asked.) */
+static __clib_noinline void
+long_round (khost_worker_t *w, u64 round)
+{
+  struct rusage usage = {};
+  u64 switches;
+
+  if (round > w->longest_round)
+    __atomic_store_n (&w->longest_round, round, __ATOMIC_RELAXED);
+  getrusage (RUSAGE_THREAD, &usage);
+  switches = (u64) usage.ru_nivcsw + (u64) usage.ru_nvcsw;
+  if (switches == w->switches)
+    __atomic_store_n (&w->longest_own_round, round, __ATOMIC_RELAXED);
+  w->switches = switches;
+}
+
 /* How long packets of this thread may have waited for a dispatch, as `show khost gaps` tells. */
 static_always_inline void
 measure_round (khost_worker_t *w, u64 clock)
@@ -79,9 +98,10 @@ measure_round (khost_worker_t *w, u64 clock)
     {
       w->gap_era = era;
       __atomic_store_n (&w->longest_round, 0, __ATOMIC_RELAXED);
+      __atomic_store_n (&w->longest_own_round, 0, __ATOMIC_RELAXED);
     }
-  else if (PREDICT_FALSE (round > w->longest_round))
-    __atomic_store_n (&w->longest_round, round, __ATOMIC_RELAXED);
+  else if (PREDICT_FALSE (round > w->longest_own_round))
+    long_round (w, round);
 }
 
 static_always_inline uword
