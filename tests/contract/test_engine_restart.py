@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import random
 import socket
+import statistics
 import time
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ import pytest
 from tests.contract.conftest import needs_root
 from tests.contract.engine_lab import Namespace
 from tests.contract.engine_node import Node, listen, node_with_pods
+from tests.contract.engine_probe import gap, probing, read_answers
 from tests.contract.engine_process import Engine
 from tests.contract.engine_services import V4, V6, Addresses, Service, difference, settings
 from tests.contract.engines import engine_named
@@ -22,6 +24,8 @@ from tests.contract.engines import engine_named
 from vpp_operator.dataplane.records import Protocol
 
 FLOWS = 1000
+SESSIONS = FLOWS + 1
+"""One more is the probe's."""
 KILLS = 100
 PAUSE = (0.1, 0.7)
 """Seconds that a running engine is left alone; flows send a block about as often."""
@@ -106,9 +110,13 @@ async def created_sessions(engine: Engine) -> int:
         return (await dataplane.stats()).counters["sessionsCreated"]
 
 
-async def kill_and_start(engine: Engine, noise: random.Random) -> int:
-    """Kill it once, or several times if it is killed before it is ready; return how often."""
+async def kill_and_start(engine: Engine, noise: random.Random, spans: list[tuple[float, float]]) -> int:
+    """Kill it once, or several times if it is killed before it is ready; return how often.
+
+    ``spans`` gets from when to when it was away, if it was killed once.
+    """
     kills = 1
+    start = time.monotonic()
     await asyncio.to_thread(engine.kill)
     while noise.random() < 0.3:
         engine.launch()
@@ -117,18 +125,32 @@ async def kill_and_start(engine: Engine, noise: random.Random) -> int:
         kills += 1
     await asyncio.to_thread(engine.start)
     info = await asyncio.to_thread(engine.check)
+    if kills == 1:
+        spans.append((start, time.monotonic()))
     assert info is not None and info["attached"], engine.log()[-2000:]
-    assert info["keptSessions"] == FLOWS, info
+    assert info["keptSessions"] == SESSIONS, info
     return kills
 
 
+def report(spans: list[tuple[float, float]], answers: list[float]) -> None:
+    """Print for how long no packet passed at each kill: not asserted, since it is the machine's."""
+    gaps = sorted(gap(answers, start, end) for start, end in spans if end < answers[-1])
+    if gaps:
+        print(
+            f"forwarding gap of {len(gaps)} restarts, ms: median {statistics.median(gaps) * 1e3:.0f}, "
+            f"least {gaps[0] * 1e3:.0f}, largest {gaps[-1] * 1e3:.0f}"
+        )
+
+
 async def endure(engine: Engine, pods: Node, patience: float) -> list[Flow]:
-    """Open the flows, kill the engine under them, end them in order."""
+    """Open the flows, kill the engine under them, end them in order; measure how long nothing passes."""
     noise = random.Random(time.time_ns())
     services = [
         Service("web", a.family, Protocol.TCP, 80, tuple((e, 8080) for e in a.endpoints), vip=a.vip)
         for a in (V4, V6)
     ]
+    probe = (V4.vip, 53), (V4.endpoints[0], 5353)
+    services.append(Service("probe", 4, Protocol.UDP, 53, (probe[1],), vip=V4.vip))
     async with engine.dataplane() as dataplane:
         records = settings() + [record for service in services for record in service.records()]
         assert await dataplane.apply(difference([], records)) == []
@@ -143,12 +165,15 @@ async def endure(engine: Engine, pods: Node, patience: float) -> list[Flow]:
         if number % 50 == 49:
             await asyncio.sleep(0.05)
     await progress(flows, tasks, [0] * FLOWS)
-    assert await created_sessions(engine) == FLOWS
-    kills = 0
-    while kills < KILLS:
-        kills += await kill_and_start(engine, noise)
-        await asyncio.sleep(noise.uniform(*PAUSE))
-        assert await created_sessions(engine) == 0, f"after {kills} kills"
+    kills, answers = 0, engine.directory / "answers"
+    spans: list[tuple[float, float]] = []
+    with probing(pods.client, pods.servers, *probe, answers):
+        assert await created_sessions(engine) == SESSIONS
+        while kills < KILLS:
+            kills += await kill_and_start(engine, noise, spans)
+            await asyncio.sleep(noise.uniform(*PAUSE))
+            assert await created_sessions(engine) == 0, f"after {kills} kills"
+        report(spans, await asyncio.to_thread(read_answers, answers))
     await progress(flows, tasks, [flow.blocks for flow in flows], patience)
     stop.set()
     async with asyncio.timeout(patience):
