@@ -44,7 +44,7 @@ typedef struct
 always_inline u64
 klb_filter_hash4 (u32 address)
 {
-  return __builtin_bswap32 (address) * 0x9e3779b97f4a7c15ull;
+  return address * 0x9e3779b97f4a7c15ull;
 }
 
 always_inline u64
