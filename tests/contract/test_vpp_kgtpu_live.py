@@ -22,6 +22,7 @@ from tests.contract.engine_gtpu import (
     pools,
     tunnel,
     ue,
+    unwrap,
 )
 from tests.contract.engine_packets import UDP, network, packet, parse
 from tests.contract.engine_services import difference
@@ -205,3 +206,30 @@ def _flow(g: Graph, ups: list[bytes]) -> tuple[int, list[bytes]]:
     repeat = 300
     out = g.send(PEERS, [gtp(O4, p) for p in ups], times=repeat, limit=120, rate=4000)
     return len(ups) * repeat, out[NETWORK]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_all_tunnels_of_a_full_table_change_at_once(workers: int) -> None:
+    """What the old ones held is used again within the call, however few are spare."""
+    n = 600
+    bases = [*pools(), endpoint(O4), peer(O4), peer(O4, O4.other_peer)]
+
+    def tunnels(remote_teid: int) -> list[Record]:
+        records: list[Record] = []
+        for k in range(n):
+            prefix = f"10.60.{k // 250}.{k % 250 + 1}/32"
+            records += [
+                tunnel(O4, local_teid=1 + k, remote_teid=remote_teid + k),
+                ue(O4, prefix, 1 + k),
+            ]
+        return records
+
+    with gateway(workers=workers, tunnels=n, ues=n) as g:
+        old: list[Record] = []
+        for remote_teid in (1, 70000, 1, 70000):
+            new = [*bases, *tunnels(remote_teid)]
+            await programme(g, new, old)
+            old = new
+        out = g.send(NETWORK, [packet(Protocol.UDP, (I4.host, 53), ("10.60.1.7", 4000))])
+        fields, _ = unwrap(out[PEERS][0])
+        assert fields["teid"] == 70000 + 256

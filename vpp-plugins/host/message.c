@@ -98,6 +98,7 @@ host_message_start (host_request_t *q, const uint8_t *bytes, host_reply_t *reply
   int32_t rv;
 
   memset (q, 0, sizeof (*q));
+  q->slice = HOST_SLICE;
   memcpy (&q->header, bytes, sizeof (q->header));
   q->payload = bytes + sizeof (q->header);
   start_reply (&q->header, reply);
@@ -142,7 +143,7 @@ change_records (host_t *host, host_request_t *q, host_reply_t *reply, bool *dirt
 {
   int codes[HOST_SLICE];
   const fp_msg_t *h = &q->header;
-  const uint32_t left = h->count - q->done, n = left < HOST_SLICE ? left : HOST_SLICE;
+  const uint32_t left = h->count - q->done, n = left < q->slice ? left : q->slice;
   const uint8_t *records = q->payload + (size_t) q->done * h->record_size;
   const bool told = host->record_tables >> h->table & 1;
 

@@ -18,6 +18,7 @@ typedef struct
   const uint8_t *payload;
   uint32_t done;     /* records handled so far */
   uint32_t failures; /* of them, failed */
+  uint32_t slice;    /* records that the next step changes at most; the host may set it, up to HOST_SLICE */
 } host_request_t;
 
 /* The answer under construction: header, then payload; FP_MSG_MAX_BYTES of room. */
