@@ -18,6 +18,7 @@ from tests.contract.engine_lab import Wire, add_host_link, namespaces
 from tests.contract.engine_packets import addresses, forwarded, packet
 from tests.contract.engine_process import EmbeddedEngine, embedded_engine
 from tests.contract.engine_services import V4, V6, Addresses, difference
+from tests.contract.engine_vpp import NO_VPP, vpp_prefix
 from tests.contract.vpp_graph import Graph
 from tests.contract.vpp_gtpu import ALL, FIB, NETWORK, PEERS, counters, down, gateway, programme, setting, up
 from tests.contract.vpp_hostile import (
@@ -34,6 +35,8 @@ from tests.contract.vpp_hostile import (
 from tests.contract.vpp_services import CLIENTS, ENDPOINTS, OWN, everything, router
 
 from vpp_operator.dataplane.records import GtpuSwitch, Protocol, Record
+
+pytestmark = pytest.mark.skipif(vpp_prefix() is None, reason=NO_VPP)
 
 COUNT = 2000
 SAME = {"sessions": 8192, "fragments": 4096}
