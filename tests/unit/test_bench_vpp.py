@@ -11,6 +11,7 @@ from bench.vpp.engine import BenchError, Installation, Setup, find, last_words, 
 from bench.vpp.gains import gains
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_switches import combinations
+from bench.vpp.lab_workers import together
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
 from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, spread
@@ -502,6 +503,13 @@ def test_targets_are_held_against_what_was_measured() -> None:
     }
     assert "| decapsulation, 1 tunnel, path | 45 | 44 | met |" in table.render(Results(rows=rows))
     assert "targets" not in table.render(results())
+
+
+def test_workers_that_take_turns_are_not_at_work_together() -> None:
+    assert together(elapsed=1.1, busy=2.0)
+    assert not together(elapsed=2.0, busy=2.0)  # one after the other
+    assert not together(elapsed=1.9, busy=2.0)
+    assert together(elapsed=0.14, busy=0.1)  # too short to tell
 
 
 def test_samples_of_perf_by_function() -> None:
