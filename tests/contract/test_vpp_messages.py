@@ -57,7 +57,9 @@ def running() -> Iterator[tuple[VppEngine, Wire]]:
     needs_root()
     with namespaces("node") as [namespace]:
         add_host_link(namespace)
-        with vpp_engine(namespace, capacity=CAPACITY) as engine:
+        # Thousands of routes come and go, each while workers stand still; on a machine that does other work one of
+        # them may not come to that within the second after which VPP gives up.
+        with vpp_engine(namespace, workers=0, capacity=CAPACITY) as engine:
             engine.start()
             wire = Wire(namespace)
             yield engine, wire
@@ -393,7 +395,7 @@ def test_vrfs_without_end(client: RawClient, running: tuple[VppEngine, Wire], ki
             return PrefixRecord(ipaddress.ip_network("10.60.0.0/16"), PrefixClass.UE_POOL, vrf)
 
     codes = set()
-    for first in range(1, 4000, 8):
+    for first in range(1, 2000, 8):
         batch = [record(vrf) for vrf in range(first, first + 8)]
         table = batch[0].TABLE
         codes |= set(client.change(MessageType.UPSERT, table, [r.pack() for r in batch]).values())
