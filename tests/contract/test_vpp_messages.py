@@ -57,8 +57,8 @@ def running() -> Iterator[tuple[VppEngine, Wire]]:
     needs_root()
     with namespaces("node") as [namespace]:
         add_host_link(namespace)
-        # Thousands of routes come and go, each while workers stand still; on a machine that does other work one of
-        # them may not come to that within the second after which VPP gives up.
+        # Thousands of routes come and go, each while workers stand still; on a busy machine a worker may not
+        # come to that within the second after which VPP gives up.
         with vpp_engine(namespace, workers=0, capacity=CAPACITY) as engine:
             engine.start()
             wire = Wire(namespace)
