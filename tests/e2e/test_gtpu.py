@@ -234,7 +234,9 @@ def test_tcp_streams_through_a_tunnel(gtpu: Gtpu, n3: str, teid: int, ue: str) -
     before = sent_by(gtpu.mobile.data)
     assert gtpu.mobile.stream(n3, teids, ue, 128) == ""
     packets, size = (after - first for after, first in zip(sent_by(gtpu.mobile.data), before, strict=True))
-    assert size > 128 * 65536 and size / packets > 2 * 1500, "the host sent segments for the card to cut"
+    assert size > 128 * 65536
+    # How large TCP makes them depends on when acknowledgements come; a frame of the link has 1514 bytes.
+    assert size > packets * 1514, "the host sent segments for the card to cut"
 
 
 def sent_by(place: Place) -> tuple[int, int]:
