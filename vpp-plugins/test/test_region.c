@@ -6,6 +6,7 @@
 static void fp_test_step (void);
 #define FP_STEP() fp_test_step ()
 #include "invariants.h"
+#include "prepared.h"
 
 static u64 steps, kill_at;
 
@@ -69,37 +70,6 @@ writer (fp_region_t *r)
   delete (r, FP_TABLE_PREFIX, &prefix);
 }
 
-/* What lives before, and must live afterwards whatever happens to the writer. */
-static void
-prepare (fp_region_t *r)
-{
-  fp_worker_t w;
-  fp_sref_t ref;
-  fp_wire_service_t service = wire_service (1, 4, 6);
-  fp_wire_endpoint_t e = wire_endpoint (1, 0x0a010001, 80, 3);
-  fp_wire_frontend_t f = wire_frontend (0x0a600001, 80, 1);
-  CHECK (!upsert (r, FP_TABLE_SERVICE, &service) && !upsert (r, FP_TABLE_ENDPOINT, &e), "service");
-  CHECK (!fp_control_commit (r) && !upsert (r, FP_TABLE_FRONTEND, &f), "frontend");
-  fp_worker_init (&w, r, 0, 1);
-  fp_worker_quiescent (&w, fp_now_ns ());
-  for (u32 i = 0; i < 20; i++)
-    CHECK (insert4 (&w, i, i % 3, w.tick + 1000, &ref) == FP_INSERTED, "session");
-  fp_worker_sleep (&w);
-}
-
-static void
-check_prepared (fp_region_t *r)
-{
-  for (u32 i = 0; i < 20; i++)
-    {
-      fp_key4_t f = forward4 (i), b = reverse4 (i, i % 3);
-      CHECK (find4 (r, &f).found && find4 (r, &b).found, "session %u of before", i);
-    }
-  u8 vip[4] = { 10, 96, 0, 1 };
-  const fp_frontend_t *f = fp_frontend_find (r, 0, 0, vip, fp_swap16 (80), 6);
-  CHECK (f && fp_service_set (r, fp_frontend_service (r, f), FP_SET_CLUSTER).count == 1, "service of before");
-}
-
 static void
 test_kill (const char *path)
 {
@@ -125,8 +95,7 @@ test_kill (const char *path)
 	}
       CHECK (waitpid (child, &status, 0) == child && WIFEXITED (status), "child");
       rep = open_region (&r, path, &c, 1);
-      CHECK (rep.attached && rep.sessions >= 20, "attached with %lu sessions", (unsigned long) rep.sessions);
-      check_prepared (&r);
+      check_prepared (&r, &rep);
       check_sessions (&r, 0);
       check_sessions (&r, 1);
       check_control (&r);
@@ -153,8 +122,8 @@ test_refused (const char *path)
   CHECK (fp_region_open (&second, path, &c, 1, &rep) == -EBUSY && strstr (rep.message, "in use"), "locked");
   fp_region_close (&r, 1);
   rep = open_region (&r, path, &c, 2);
-  CHECK (rep.attached && rep.sessions == 20 && rep.was_clean && rep.creation_id == id && !*rep.reason, "attached");
-  check_prepared (&r);
+  CHECK (rep.attached && rep.sessions == PREPARED_SESSIONS && rep.was_clean && rep.creation_id == id && !*rep.reason, "attached");
+  check_prepared (&r, &rep);
   fp_region_close (&r, 0);
   rep = open_region (&r, path, &c, 1);
   CHECK (rep.attached && !rep.was_clean, "not clean");

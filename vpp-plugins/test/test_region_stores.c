@@ -19,6 +19,7 @@ main (void)
 static int watched_madvise (void *at, size_t size, int advice);
 #define madvise(at, size, advice) watched_madvise (at, size, advice)
 #include "invariants.h"
+#include "prepared.h"
 #undef madvise
 
 #define TRAP_FLAG 0x100
@@ -132,59 +133,7 @@ end_watch (const char *what, u64 at_least)
   stores = checks = 0;
 }
 
-/* ---- what is there before, and stays ---- */
-
-static void
-session6 (fp_worker_t *w, u32 i, u32 pick, fp_sref_t *ref)
-{
-  u32 slot = fp_session6_alloc (w);
-  CHECK (slot != FP_NONE, "room");
-  fill6 (fp_session6_at (w->region, slot), i, pick);
-  if (fp_session6_insert (w, &slot, 1, w->tick + 1000, ref) == FP_COLLISION)
-    fp_session6_free (w, slot);
-}
-
-static void
-prepare (fp_region_t *r)
-{
-  fp_worker_t w;
-  fp_sref_t ref;
-  fp_wire_service_t service = wire_service (1, 4, 6);
-  fp_wire_endpoint_t e = wire_endpoint (1, 0x0a010001, 80, 3);
-  fp_wire_frontend_t f = wire_frontend (0x0a600001, 80, 1);
-  CHECK (!upsert (r, FP_TABLE_SERVICE, &service) && !upsert (r, FP_TABLE_ENDPOINT, &e), "service");
-  CHECK (!fp_control_commit (r) && !upsert (r, FP_TABLE_FRONTEND, &f), "frontend");
-  fp_worker_init (&w, r, 0, 1);
-  fp_worker_quiescent (&w, fp_now_ns ());
-  for (u32 i = 0; i < 10; i++)
-    {
-      CHECK (insert4 (&w, i, i % 3, w.tick + 1000, &ref) == FP_INSERTED, "session");
-      session6 (&w, i, i % 3, &ref);
-    }
-  fp_worker_sleep (&w);
-}
-
-static void
-check_prepared (fp_region_t *r, const fp_region_report_t *report)
-{
-  CHECK (report->attached && report->sessions >= 20, "%lu sessions: %s", (unsigned long) report->sessions, report->reason);
-  for (u32 i = 0; i < 10; i++)
-    {
-      fp_session6_t s;
-      fp_key4_t f = forward4 (i), b = reverse4 (i, i % 3);
-      CHECK (find4 (r, &f).found && find4 (r, &b).found, "session %u of before", i);
-      fill6 (&s, i, i % 3);
-      for (u8 dir = 0; dir < 2; dir++)
-	{
-	  fp_key6_t k;
-	  fp_session6_key (&s, dir, &k);
-	  CHECK (fp_session6_find (r, &k, fp_key6_hash (r, &k)).found, "IPv6 session %u of before", i);
-	}
-    }
-  u8 vip[4] = { 10, 96, 0, 1 };
-  const fp_frontend_t *f = fp_frontend_find (r, 0, 0, vip, fp_swap16 (80), 6);
-  CHECK (f && fp_service_set (r, fp_frontend_service (r, f), FP_SET_CLUSTER).count == 1, "service of before");
-}
+/* ---- what stays ---- */
 
 /* A service whose set only ever goes from one whole set to another. */
 static u32 allowed_low, allowed_high;
@@ -260,8 +209,8 @@ write_sessions (fp_region_t *r)
       fp_worker_quiescent (&w, fp_now_ns ());
       insert4 (&w, 1000 + i, i, w.tick + 100, &ref[i]);
       insert4 (&w, 1000 + i, i + 1, w.tick + 100, &loser);
-      session6 (&w, 1000 + i, i, &loser);
-      session6 (&w, 1000 + i, i + 1, &loser);
+      insert6 (&w, 1000 + i, i, &loser);
+      insert6 (&w, 1000 + i, i + 1, &loser);
       fp_frag_key_t k = { .id = i / 2, .proto = 17, .family = 4 };
       fp_frag_insert (&w, &k, FP_FRAG_SESSION, ref[i], &result);
     }
