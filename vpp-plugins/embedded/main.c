@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -16,8 +15,6 @@
 #include "options.h"
 #include "privileges.h"
 #include "host/signalling.h"
-
-#define LOCK_TRIES 100 /* of 100 ms: an engine that is being replaced needs a moment to go */
 
 static int
 fail (const char *what, const char *detail, int rv, const char *remedy)
@@ -40,38 +37,18 @@ block_signals (void)
   return signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Attaches to the region or makes one, waiting for the engine that still holds it. */
+static void
+waiting (const char *path)
+{
+  EMB_LOG (EMB_WARNING, "another engine holds the region, waiting", host_json_str (&j, "region", path));
+}
+
 static int
 open_region (emb_engine_t *e)
 {
-  const struct timespec pause = { .tv_nsec = 100000000 };
   const emb_options_t *o = &e->options;
-  const fp_capacity_t capacity = {
-    .sessions4 = o->sessions,
-    .sessions6 = o->sessions,
-    .fragments = o->fragments,
-    .services = o->services,
-    .frontends = o->frontends,
-    .endpoints = o->endpoints,
-    .prefixes = o->prefixes,
-    .settings = 64,
-    .gtpu_endpoints = o->gtpu_endpoints,
-    .gtpu_peers = o->gtpu_peers,
-    .tunnels = o->tunnels,
-    .ues = o->ues,
-  };
-  int rv;
+  int rv = host_region_open (&e->host, o->region, &o->sizes, o->workers, waiting);
 
-  e->host.workers = o->workers;
-  for (int tries = 0;; tries++)
-    {
-      rv = fp_region_open (e->host.region, o->region, &capacity, o->workers, &e->host.report);
-      if (rv != -EBUSY || tries == LOCK_TRIES)
-	break;
-      if (tries == 0)
-	EMB_LOG (EMB_WARNING, "another engine holds the region, waiting", host_json_str (&j, "region", o->region));
-      nanosleep (&pause, NULL);
-    }
   if (rv == 0)
     EMB_LOG (EMB_INFO, e->host.report.attached ? "attached to the region" : "made a new region",
 	     host_json_str (&j, "region", o->region), host_json_u64 (&j, "bytes", e->host.region->size),

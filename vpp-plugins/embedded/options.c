@@ -169,25 +169,25 @@ parse_one (emb_options_t *o, int option, const char *argument)
     case OPT_WORKERS:
       return parse_number ("workers", argument, 1, EMB_MAX_WORKERS, &o->workers);
     case OPT_SESSIONS:
-      return parse_number ("sessions", argument, 64, 16 << 20, &o->sessions);
+      return parse_number ("sessions", argument, 64, 16 << 20, &o->sizes.sessions);
     case OPT_SERVICES:
-      return parse_number ("services", argument, 1, 1 << 20, &o->services);
+      return parse_number ("services", argument, 1, 1 << 20, &o->sizes.services);
     case OPT_FRONTENDS:
-      return parse_number ("frontends", argument, 1, 1 << 22, &o->frontends);
+      return parse_number ("frontends", argument, 1, 1 << 22, &o->sizes.frontends);
     case OPT_ENDPOINTS:
-      return parse_number ("endpoints", argument, 1, 1 << 23, &o->endpoints);
+      return parse_number ("endpoints", argument, 1, 1 << 23, &o->sizes.endpoints);
     case OPT_PREFIXES:
-      return parse_number ("prefixes", argument, 1, 1 << 16, &o->prefixes);
+      return parse_number ("prefixes", argument, 1, 1 << 16, &o->sizes.prefixes);
     case OPT_FRAGMENTS:
-      return parse_number ("fragments", argument, 64, 1 << 20, &o->fragments);
+      return parse_number ("fragments", argument, 64, 1 << 20, &o->sizes.fragments);
     case OPT_TUNNELS:
-      return parse_number ("tunnels", argument, 1, 1 << 22, &o->tunnels);
+      return parse_number ("tunnels", argument, 1, 1 << 22, &o->sizes.tunnels);
     case OPT_UES:
-      return parse_number ("ues", argument, 0, 1 << 23, &o->ues);
+      return parse_number ("ues", argument, 0, 1 << 23, &o->sizes.ues);
     case OPT_GTPU_ENDPOINTS:
-      return parse_number ("gtpu-endpoints", argument, 1, 1024, &o->gtpu_endpoints);
+      return parse_number ("gtpu-endpoints", argument, 1, 1024, &o->sizes.gtpu_endpoints);
     case OPT_GTPU_PEERS:
-      return parse_number ("gtpu-peers", argument, 1, 1 << 16, &o->gtpu_peers);
+      return parse_number ("gtpu-peers", argument, 1, 1 << 16, &o->sizes.gtpu_peers);
     case OPT_RING_FRAMES:
       return parse_number ("ring-frames", argument, 32, 8192, &o->ring_frames);
     case OPT_BUSY_POLL:
@@ -261,15 +261,7 @@ emb_options_parse (emb_options_t *o, int argc, char **argv)
     .socket = "/run/vpp-operator/embedded.sock",
     .region = "/run/vpp-operator/region",
     .workers = 1,
-    .sessions = 262144,
-    .services = 16384,
-    .frontends = 32768,
-    .endpoints = 131072,
-    .prefixes = 1024,
-    .fragments = 16384,
-    .tunnels = 16384,
-    .gtpu_endpoints = 64,
-    .gtpu_peers = 4096,
+    .sizes = host_sizes_usual,
     .ring_frames = 512,
     .busy_poll_us = 20,
   };
@@ -283,8 +275,6 @@ emb_options_parse (emb_options_t *o, int argc, char **argv)
     }
   if (o->settings)
     read_settings (o);
-  if (o->ues == 0)
-    o->ues = 2 * o->tunnels;
   if (o->n_interfaces == 0)
     o->interfaces[o->n_interfaces++] = "vpp1";
   for (uint32_t i = 0; i < o->n_interfaces; i++)

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "host/region.h"
+
 #define EMB_MAX_INTERFACES 9 /* eight for packets, one for frames */
 #define EMB_MAX_WORKERS	   32
 
@@ -25,16 +27,7 @@ typedef struct
   const char *region;
   const char *settings;
   uint32_t workers;
-  uint32_t sessions; /* of each address family */
-  uint32_t services;
-  uint32_t frontends;
-  uint32_t endpoints;
-  uint32_t prefixes;
-  uint32_t fragments;
-  uint32_t tunnels;
-  uint32_t ues;
-  uint32_t gtpu_endpoints;
-  uint32_t gtpu_peers;
+  host_sizes_t sizes;
   uint32_t ring_frames; /* receive ring of each worker and interface */
   uint32_t busy_poll_us;
   bool check;

@@ -90,7 +90,7 @@ regular_work (emb_worker_t *w, schedule_t *s, uint64_t now)
     {
       /* Each worker ages its share; all sessions are seen once in a period, however long the last step is ago. */
       uint64_t elapsed = s->age_at ? now - s->age_at + AGE_STEP_NS : AGE_STEP_NS;
-      uint64_t slots = 2ull * w->options->sessions / w->options->workers;
+      uint64_t slots = 2ull * w->options->sizes.sessions / w->options->workers;
       uint64_t budget = slots * (elapsed < AGE_PERIOD_NS ? elapsed : AGE_PERIOD_NS) / AGE_PERIOD_NS + 1;
 
       fp_sessions_age (&w->fp, (uint32_t) (budget < 65536 ? budget : 65536));

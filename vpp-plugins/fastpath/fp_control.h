@@ -11,6 +11,7 @@
 
 #include "fp_digest.h"
 #include "fp_publish.h"
+#include "fp_service_figures.h"
 #include "fp_tables.h"
 #include "fp_tunnel_control.h"
 
@@ -116,6 +117,7 @@ fp_upsert_service (fp_region_t *r, const fp_wire_t *wire)
     atomic_store_explicit (&s->sets[which], 0, memory_order_relaxed);
   atomic_store_explicit (&s->serving, 0, memory_order_relaxed);
   FP_STEP ();
+  fp_service_counters_clear (r, slot);
   u8 dirty = c->service[slot].dirty; /* it may still be in the list */
   u32 next_dirty = c->service[slot].next_dirty;
   c->service[slot] = (fp_service_side_t){ FP_NONE, 0, 0, next_dirty, dirty, { 0, 0 } };
@@ -123,7 +125,7 @@ fp_upsert_service (fp_region_t *r, const fp_wire_t *wire)
     return fp_control_publish (r, FP_CONTROLLED_SERVICE, slot, fp_service_match, &s->id);
   fp_index_swap (&r->controlled[FP_CONTROLLED_SERVICE].index, hash, word, slot << 1,
 		 atomic_load_explicit (&s->gen, memory_order_relaxed));
-  fp_control_retire_slot (r, FP_CONTROLLED_SERVICE, old);
+  fp_service_retire (r, old);
   return 0;
 }
 
@@ -291,6 +293,8 @@ fp_delete (fp_region_t *r, u32 table, const fp_wire_t *key)
   r->controlled[t].used--;
   if (table == FP_TABLE_FRONTEND)
     fp_frontend_release (r, slot);
+  else if (table == FP_TABLE_SERVICE)
+    fp_service_retire (r, slot);
   else
     fp_control_retire_slot (r, t, slot);
   c->prefixes_dirty |= table == FP_TABLE_PREFIX;
@@ -350,6 +354,24 @@ fp_control_commit (fp_region_t *r)
   int failed = fp_publish_sets (r);
   fp_control_reclaim (r);
   return failed;
+}
+
+#define FP_COMMIT_STEP 8192 /* endpoints: a quarter of a millisecond */
+
+/* The same in steps, between which the control thread may do other things, other commits included. *begun is 0 at first. True: what had been changed
+ * then is published, but for sets that found no room. */
+FP_INLINE int
+fp_control_commit_step (fp_region_t *r, u32 *begun)
+{
+  fp_control_t *c = r->control;
+  if (!*begun && c->first_begun == FP_NONE)
+    {
+      fp_publish_begin (c);
+      *begun = 1;
+    }
+  fp_publish_some (r, FP_COMMIT_STEP);
+  fp_control_reclaim (r);
+  return *begun && c->first_begun == FP_NONE;
 }
 
 /* Now and then from the control thread's loop. Returns nonzero while something waits for workers or for room. */
@@ -427,7 +449,10 @@ fp_control_mend (fp_region_t *r, enum fp_controlled t, _Atomic u64 *at, u64 word
   c->prefixes_dirty |= t == FP_CONTROLLED_PREFIX;
   c->settings_dirty |= t == FP_CONTROLLED_SETTING;
   r->controlled[t].used--;
-  fp_control_retire_slot (r, t, slot);
+  if (t == FP_CONTROLLED_SERVICE)
+    fp_service_retire (r, slot);
+  else
+    fp_control_retire_slot (r, t, slot);
 }
 
 FP_INLINE int

@@ -52,7 +52,8 @@ struct fp_control
   fp_service_side_t *service;
   fp_endpoint_side_t *endpoint;
   u32 (*vip)[4]; /* frontends by kind */
-  u32 first_dirty;
+  u32 first_dirty; /* services whose sets are to be published: by the next commit */
+  u32 first_begun; /* by the commit that is going on */
   fp_tunnel_state_t gtpu;
   u8 prefixes_dirty, settings_dirty;
   fp_arena_t arena;
@@ -112,7 +113,7 @@ fp_control_init (fp_region_t *r)
     return -ENOMEM;
   for (u32 i = 0; i < r->controlled[FP_CONTROLLED_SERVICE].capacity; i++)
     c->service[i].head = FP_NONE;
-  c->first_dirty = FP_NONE;
+  c->first_dirty = c->first_begun = FP_NONE;
   fp_worker_init (&c->worker, r, FP_MAX_WORKERS, r->creation_id);
   fp_worker_sleep (&c->worker);
   return 0;

@@ -208,10 +208,9 @@ fp_gtpu_rx_marked (const u8 *h, int six)
   return h[1] & (six ? 0x10 : 0x01);
 }
 
-/* Let *p describe the inner packet of `total` bytes at offset `at`. Outer offloads are done with; a partial checksum of the inner packet
- * stays one. */
+/* The first `at` bytes of *p go, and what is behind `total` more. */
 FP_ALWAYS_INLINE void
-fp_gtpu_strip (fp_packet_t *p, u32 at, u32 total)
+fp_gtpu_cut (fp_packet_t *p, u32 at, u32 total)
 {
   u32 bound = p->contiguous - at;
   p->l3 += at;
@@ -219,6 +218,14 @@ fp_gtpu_strip (fp_packet_t *p, u32 at, u32 total)
   p->room -= at;
   p->contiguous = bound < total ? bound : total;
   p->length = total;
+}
+
+/* Let *p describe the inner packet of `total` bytes at offset `at`. Outer offloads are done with; a partial checksum of the inner packet
+ * stays one. */
+FP_ALWAYS_INLINE void
+fp_gtpu_strip (fp_packet_t *p, u32 at, u32 total)
+{
+  fp_gtpu_cut (p, at, total);
   if (FP_UNLIKELY (p->csum == FP_CSUM_PARTIAL && p->csum_start >= at))
     p->csum_start = (u16) (p->csum_start - at);
   else
@@ -233,7 +240,6 @@ fp_gtpu_strip (fp_packet_t *p, u32 at, u32 total)
 FP_ALWAYS_INLINE int
 fp_gtpu_strip_usual (fp_packet_t *p, u32 at, u32 total)
 {
-  u32 bound = p->contiguous - at;
   struct
   {
     u8 ingress, csum, gso_type, flags;
@@ -245,11 +251,7 @@ fp_gtpu_strip_usual (fp_packet_t *p, u32 at, u32 total)
   state.csum = FP_CSUM_NONE;
   state.flags &= (u8) ~FP_PACKET_IP_VALID;
   memcpy (&p->ingress, &state, sizeof (state));
-  p->l3 += at;
-  p->headroom += at;
-  p->room -= at;
-  p->contiguous = bound < total ? bound : total;
-  p->length = total;
+  fp_gtpu_cut (p, at, total);
   return 1;
 }
 

@@ -148,31 +148,46 @@ fp_service_publish (fp_region_t *r, u32 service)
   return 0;
 }
 
-/* Publish the sets of all services touched since. Returns the number that could not be (no room in the array area); they are tried again by the
- * next call. */
+/* Publish the sets of services whose commit has begun, until about `budget` endpoints have been looked at; one service's are not divided. Returns the
+ * number that could not be (no room in the array area): those are tried again by the next commit. */
 FP_INLINE int
-fp_publish_sets (fp_region_t *r)
+fp_publish_some (fp_region_t *r, u64 budget)
 {
   fp_control_t *c = r->control;
-  u32 service = c->first_dirty, failed = FP_NONE;
+  u64 spent = 0;
   int failures = 0;
-  while (service != FP_NONE)
+  while (c->first_begun != FP_NONE && spent < budget)
     {
+      u32 service = c->first_begun;
       fp_service_side_t *s = &c->service[service];
-      u32 next = s->next_dirty;
+      spent += s->endpoints + 16;
+      c->first_begun = s->next_dirty;
       s->dirty = 0;
       if (fp_service_publish (r, service))
 	{
-	  s->dirty = 1;
-	  s->next_dirty = failed;
-	  failed = service;
+	  fp_control_dirty (c, service);
 	  failures++;
 	}
-      service = next;
     }
-  c->first_dirty = failed;
   fp_control_tag (r);
   return failures;
+}
+
+/* The services touched since are those whose commit has begun: none is left of the one before. */
+FP_INLINE void
+fp_publish_begin (fp_control_t *c)
+{
+  c->first_begun = c->first_dirty;
+  c->first_dirty = FP_NONE;
+}
+
+/* Publish the sets of all services touched since. Returns the number that could not be. */
+FP_INLINE int
+fp_publish_sets (fp_region_t *r)
+{
+  fp_publish_some (r, ~0ull);
+  fp_publish_begin (r->control);
+  return fp_publish_some (r, ~0ull);
 }
 
 /* ---- snapshots ---- */

@@ -311,7 +311,8 @@ host_message_step (host_t *host, host_request_t *q, host_reply_t *reply, bool *d
     case FP_MSG_GTPU_PATHS:
       return list_paths (host, q, reply);
     case FP_MSG_COMMIT:
-      fp_control_commit (host->region);
+      if (!fp_control_commit_step (host->region, &q->done))
+	return false;
       *dirty = false;
       finish_reply (reply, 0, 0, 0, 0);
       return true;

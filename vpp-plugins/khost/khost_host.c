@@ -131,15 +131,21 @@ n_vrfs (void)
   return clib_max (pool_elts (ip4_main.fibs), pool_elts (ip6_main.fibs));
 }
 
-/* 0, or why a VRF cannot be had beside the `more` that are about to be made. */
+enum
+{
+  VRF_KNOWN,
+  VRF_NEW,
+};
+
+/* Whether a VRF is there, or can be made beside the `more` that are about to be; negative: why not. */
 static int
-vrf_refused (u32 vrf, u32 more)
+find_vrf (u32 vrf, u32 more)
 {
   if (vrf == KHOST_NO_VRF)
     return -EINVAL;
   if (fib_table_find (FIB_PROTOCOL_IP4, vrf) != ~0 || fib_table_find (FIB_PROTOCOL_IP6, vrf) != ~0)
-    return 0;
-  return n_vrfs () + more < KHOST_MAX_VRFS ? 0 : -ENOSPC;
+    return VRF_KNOWN;
+  return n_vrfs () + more < KHOST_MAX_VRFS ? VRF_NEW : -ENOSPC;
 }
 
 static void
@@ -151,14 +157,16 @@ admit (const host_t *host, uint32_t table, const uint8_t *records, uint32_t n, u
     {
       fp_wire_t record = {};
       u32 vrf;
+      int found;
 
       clib_memcpy (record.bytes, records + (uword) i * size, size);
       vrf = vrf_of (table, &record);
       if (vrf == 0 || vec_search (fresh, vrf) != ~0)
 	continue;
-      codes[i] = vrf_refused (vrf, vec_len (fresh));
-      if (!codes[i] && fib_table_find (FIB_PROTOCOL_IP4, vrf) == ~0 && fib_table_find (FIB_PROTOCOL_IP6, vrf) == ~0)
+      found = find_vrf (vrf, vec_len (fresh));
+      if (found == VRF_NEW)
 	vec_add1 (fresh, vrf);
+      codes[i] = clib_min (found, 0);
     }
   vec_free (fresh);
 }
@@ -168,7 +176,7 @@ khost_is_servable (u32 table, const fp_wire_t *record)
 {
   const u32 vrf = vrf_of (table, record);
 
-  return vrf == 0 || !vrf_refused (vrf, 0);
+  return vrf == 0 || find_vrf (vrf, 0) >= 0;
 }
 
 static void

@@ -4,7 +4,7 @@
 #define included_khost_internal_h
 
 #include <khost/khost.h>
-#include <host/host.h>
+#include <host/region.h>
 
 /* The Makefile takes it from pyproject.toml. */
 #ifndef VPP_OPERATOR_VERSION
@@ -14,16 +14,7 @@
 typedef struct
 {
   char *region; /* path; NULL: the plugin has nothing to do */
-  u32 sessions; /* of each address family */
-  u32 services;
-  u32 frontends;
-  u32 endpoints;
-  u32 prefixes;
-  u32 fragments;
-  u32 tunnels;
-  u32 ues;
-  u32 gtpu_endpoints;
-  u32 gtpu_peers;
+  host_sizes_t sizes;
 } khost_options_t;
 
 typedef struct

@@ -16,31 +16,25 @@ typedef struct
 {
   const char *name;
   u32 offset;
-  u32 low, high, usual;
+  u32 low, high;
 } capacity_option_t;
 
-#define OPTION(name, field, low, high, usual) { name, STRUCT_OFFSET_OF (khost_options_t, field), low, high, usual }
+#define OPTION(name, field, low, high) { name, STRUCT_OFFSET_OF (host_sizes_t, field), low, high }
 
 static const capacity_option_t capacity_options[] = {
-  OPTION ("sessions", sessions, 64, 16 << 20, 262144),
-  OPTION ("services", services, 1, 1 << 20, 16384),
-  OPTION ("frontends", frontends, 1, 1 << 22, 32768),
-  OPTION ("endpoints", endpoints, 1, 1 << 23, 131072),
-  OPTION ("prefixes", prefixes, 1, 1 << 16, 1024),
-  OPTION ("fragments", fragments, 64, 1 << 20, 16384),
-  OPTION ("tunnels", tunnels, 1, 1 << 22, 16384),
-  OPTION ("ues", ues, 0, 1 << 23, 0),
-  OPTION ("gtpu-endpoints", gtpu_endpoints, 1, 1024, 64),
-  OPTION ("gtpu-peers", gtpu_peers, 1, 1 << 16, 4096),
+  OPTION ("sessions", sessions, 64, 16 << 20),
+  OPTION ("services", services, 1, 1 << 20),
+  OPTION ("frontends", frontends, 1, 1 << 22),
+  OPTION ("endpoints", endpoints, 1, 1 << 23),
+  OPTION ("prefixes", prefixes, 1, 1 << 16),
+  OPTION ("fragments", fragments, 64, 1 << 20),
+  OPTION ("tunnels", tunnels, 1, 1 << 22),
+  OPTION ("ues", ues, 0, 1 << 23),
+  OPTION ("gtpu-endpoints", gtpu_endpoints, 1, 1024),
+  OPTION ("gtpu-peers", gtpu_peers, 1, 1 << 16),
 };
 
 #define LINKS 8
-
-static u32 *
-field (khost_options_t *o, const capacity_option_t *option)
-{
-  return (u32 *) ((u8 *) o + option->offset);
-}
 
 static const capacity_option_t *
 find (const u8 *name)
@@ -89,7 +83,7 @@ parse_one (khost_options_t *o, unformat_input_t *input, u32 *links)
       else if (value < option->low || value > option->high)
 	error = clib_error_return (0, "khost: %s %lu: give a number from %u to %u", name, value, option->low, option->high);
       else
-	*field (o, option) = (u32) value;
+	*(u32 *) ((u8 *) &o->sizes + option->offset) = (u32) value;
     }
   else
     error = clib_error_return (0, "khost: unknown setting `%U'", format_unformat_error, input);
@@ -103,15 +97,12 @@ khost_options_parse (khost_options_t *o, unformat_input_t *input)
   clib_error_t *error;
   u32 links = 0;
 
-  for (u32 i = 0; i < ARRAY_LEN (capacity_options); i++)
-    *field (o, &capacity_options[i]) = capacity_options[i].usual;
+  o->sizes = host_sizes_usual;
   while (unformat_check_input (input) != UNFORMAT_END_OF_INPUT)
     {
       error = parse_one (o, input, &links);
       if (error)
 	return error;
     }
-  if (o->ues == 0)
-    o->ues = 2 * o->tunnels;
   return NULL;
 }

@@ -2,14 +2,12 @@
 /* The region of this VPP: opened when the start-up section is known, before worker threads run; given back at the end. */
 #include <khost/khost_internal.h>
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include <host/signalling.h>
 #include <khost/khost_large.h>
@@ -17,46 +15,20 @@
 #include <fastpath/fp_fragment.h>
 #include <fastpath/fp_gtpu.h>
 
-#define LOCK_TRIES 100 /* of 100 ms: an engine that is being replaced needs a moment to go */
-#define SETTINGS   64
-
-static fp_capacity_t
-capacity (const khost_options_t *o)
+static void
+waiting (const char *path)
 {
-  return (fp_capacity_t){
-    .sessions4 = o->sessions,
-    .sessions6 = o->sessions,
-    .fragments = o->fragments,
-    .services = o->services,
-    .frontends = o->frontends,
-    .endpoints = o->endpoints,
-    .prefixes = o->prefixes,
-    .settings = SETTINGS,
-    .gtpu_endpoints = o->gtpu_endpoints,
-    .gtpu_peers = o->gtpu_peers,
-    .tunnels = o->tunnels,
-    .ues = o->ues,
-  };
+  khost_log (WARNING, "region %s: another engine holds it, waiting", path);
 }
 
-/* Attaches, or makes a new region, waiting for the engine that still holds it. */
 static int
 open_region (khost_control_t *kc, u32 n_workers)
 {
-  const struct timespec pause = { .tv_nsec = 100000000 };
-  const fp_capacity_t sizes = capacity (&kc->options);
   const fp_region_report_t *report = &kc->host.report;
   int rv;
 
-  for (int tries = 0;; tries++)
-    {
-      rv = fp_region_open (&kc->region, kc->options.region, &sizes, n_workers, &kc->host.report);
-      if (rv != -EBUSY || tries == LOCK_TRIES)
-	break;
-      if (tries == 0)
-	khost_log (WARNING, "region %s: another engine holds it, waiting", kc->options.region);
-      nanosleep (&pause, NULL);
-    }
+  kc->host.region = &kc->region;
+  rv = host_region_open (&kc->host, kc->options.region, &kc->options.sizes, n_workers, waiting);
   if (rv == 0)
     khost_log (NOTICE, "region %s: %s%s%s, %llu bytes, %llu sessions kept, %s, %llu us", kc->options.region,
 	       report->attached ? "attached" : "made anew", report->attached ? "" : " because ", report->reason, report->bytes,
@@ -117,8 +89,6 @@ khost_region_open (vlib_main_t *vm)
   if (open_region (kc, n))
     return clib_error_return (0, "khost: %s", kc->host.report.message);
   kc->host.functions = &khost_host_functions;
-  kc->host.region = &kc->region;
-  kc->host.workers = n;
   vec_validate_aligned (km->workers, n - 1, CLIB_CACHE_LINE_BYTES);
   for (u32 i = 0; i < n; i++)
     {

@@ -50,18 +50,21 @@ copy (u32 entry, size_t offset)
     __atomic_load_n ((const u64 *) (counters + FP_MAX_WORKERS * sizeof (fp_counters_t) + offset), __ATOMIC_RELAXED);
 }
 
-/* One slot of one thread; `more` is another thread's that has no value of its own. */
-static void
-copy_tunnel (u32 thread, u32 slot, const fp_tunnel_counters_t *c, const fp_tunnel_counters_t *more)
+/* The segment's vectors of one thread, by slot. */
+typedef struct
 {
-  vlib_counter_t **rx = vlib_stats_get_entry_data_pointer (stats.tunnels.rx);
-  vlib_counter_t **tx = vlib_stats_get_entry_data_pointer (stats.tunnels.tx);
-  u64 **drops = vlib_stats_get_entry_data_pointer (stats.tunnels.drops);
+  vlib_counter_t *rx, *tx;
+  u64 *drops;
+} tunnel_vectors_t;
 
+/* One slot; `more` is another thread's that has no value of its own. */
+static void
+copy_tunnel (const tunnel_vectors_t *to, u32 slot, const fp_tunnel_counters_t *c, const fp_tunnel_counters_t *more)
+{
 #define READ(field) (__atomic_load_n ((const u64 *) &c->field, __ATOMIC_RELAXED) + __atomic_load_n ((const u64 *) &more->field, __ATOMIC_RELAXED))
-  rx[thread][slot] = (vlib_counter_t){ .packets = READ (rx_packets), .bytes = READ (rx_bytes) };
-  tx[thread][slot] = (vlib_counter_t){ .packets = READ (tx_packets), .bytes = READ (tx_bytes) };
-  drops[thread][slot] = READ (drops);
+  to->rx[slot] = (vlib_counter_t){ .packets = READ (rx_packets), .bytes = READ (rx_bytes) };
+  to->tx[slot] = (vlib_counter_t){ .packets = READ (tx_packets), .bytes = READ (tx_bytes) };
+  to->drops[slot] = READ (drops);
 #undef READ
 }
 
@@ -69,23 +72,34 @@ static void
 collect_tunnels (void)
 {
   static const fp_tunnel_counters_t none;
-  const khost_main_t *km = &khost_exported_main;
-  const fp_region_t *r = km->region;
+  const fp_region_t *r = khost_exported_main.region;
+  const fp_tunnel_side_t *sides = r->control->gtpu.tunnel;
+  vlib_counter_t **rx = vlib_stats_get_entry_data_pointer (stats.tunnels.rx);
+  vlib_counter_t **tx = vlib_stats_get_entry_data_pointer (stats.tunnels.tx);
+  u64 **drops = vlib_stats_get_entry_data_pointer (stats.tunnels.drops);
   u64 **teids = vlib_stats_get_entry_data_pointer (stats.tunnels.teid);
   u64 **endpoints = vlib_stats_get_entry_data_pointer (stats.tunnels.endpoint);
   const u32 n = clib_min (stats.tunnels.n, r->control->slots[FP_CONTROLLED_TUNNEL].fresh);
+  const u32 end = clib_max (n, stats.tunnels.seen);
 
-  for (u32 slot = 0; slot < clib_max (n, stats.tunnels.seen); slot++)
+  for (u32 slot = 0; slot < end; slot++)
     {
-      const int live = slot < n && r->control->gtpu.tunnel[slot].live;
+      const int live = slot < n && sides[slot].live;
       const fp_tunnel_t *t = live ? fp_tunnel_at (r, slot) : NULL;
 
       teids[0][slot] = live ? t->teid : 0;
       endpoints[0][slot] = live ? fp_gtpu_id_of (r, t->endpoint) : 0;
-      for (u32 i = 0; i < km->n_workers; i++)
+    }
+  for (u32 i = 0; i < khost_exported_main.n_workers; i++)
+    {
+      const tunnel_vectors_t to = { rx[i], tx[i], drops[i] };
+      const fp_tunnel_counters_t *own = r->gtpu->counters[i], *control = i == 0 ? r->gtpu->counters[FP_MAX_WORKERS] : NULL;
+
+      for (u32 slot = 0; slot < end; slot++)
 	{
-	  const fp_tunnel_counters_t *own = r->gtpu->counters[i], *control = i == 0 ? r->gtpu->counters[FP_MAX_WORKERS] : NULL;
-	  copy_tunnel (i, slot, live && own ? &own[slot] : &none, live && control ? &control[slot] : &none);
+	  const int live = slot < n && sides[slot].live;
+
+	  copy_tunnel (&to, slot, live && own ? &own[slot] : &none, live && control ? &control[slot] : &none);
 	}
     }
   stats.tunnels.seen = n;

@@ -60,6 +60,49 @@ set_of (u64 id)
   return fp_service_set (&r, fp_service_at (&r, fp_word_slot (fp_service_word (&r, id))), FP_SET_CLUSTER);
 }
 
+/* A commit of many services goes in steps, and others begin meanwhile. */
+static void
+test_commit_in_steps (void)
+{
+  enum { SERVICES = 1200 };
+  fp_capacity_t c = small_capacity ();
+  u32 begun = 0, other = 0, steps = 0, published = 0;
+
+  c.services = SERVICES;
+  c.endpoints = 2 * SERVICES;
+  open_region (&r, NULL, &c, 1);
+  for (u32 i = 0; i < SERVICES; i++)
+    {
+      fp_wire_service_t s = wire_service (i + 1, 4, 6);
+      fp_wire_endpoint_t e = wire_endpoint (i + 1, 0x0a010000 + i, 8080, FP_ENDPOINT_SERVES | FP_ENDPOINT_CLUSTER);
+      CHECK (upsert (&r, FP_TABLE_SERVICE, &s) == 0 && upsert (&r, FP_TABLE_ENDPOINT, &e) == 0, "service");
+    }
+  CHECK (!fp_control_commit_step (&r, &begun) && begun, "more than one step");
+  for (u32 i = 0; i < SERVICES; i++)
+    published += set_of (i + 1).count;
+  CHECK (published > 0 && published < SERVICES, "%u of the sets", published);
+  for (u32 i = 0; i < SERVICES; i++) /* of sets that are published, and of sets that are not yet */
+    {
+      fp_wire_endpoint_t e = wire_endpoint (i + 1, 0x0a020000 + i, 8080, FP_ENDPOINT_SERVES | FP_ENDPOINT_CLUSTER);
+      CHECK (upsert (&r, FP_TABLE_ENDPOINT, &e) == 0, "another");
+    }
+  while (!fp_control_commit_step (&r, &other))
+    CHECK (++steps < SERVICES, "the second comes to its end");
+  for (u32 i = 0; i < SERVICES; i++)
+    CHECK (set_of (i + 1).count == 2, "both endpoints of %u", i);
+  CHECK (fp_control_commit_step (&r, &begun), "nothing is left of the first");
+  for (u32 i = 0; i < SERVICES; i++)
+    {
+      fp_wire_endpoint_t e = wire_endpoint (i + 1, 0x0a020000 + i, 8080, 0);
+      CHECK (delete (&r, FP_TABLE_ENDPOINT, &e) == 0, "delete");
+    }
+  begun = 0;
+  CHECK (!fp_control_commit_step (&r, &begun) && fp_control_commit (&r) == 0 && fp_control_commit_step (&r, &begun), "a whole one in between");
+  for (u32 i = 0; i < SERVICES; i++)
+    CHECK (set_of (i + 1).count == 1, "one endpoint of %u", i);
+  fp_region_close (&r, 1);
+}
+
 static void
 test_services (void)
 {
@@ -241,6 +284,7 @@ main (void)
   test_hashes ();
   test_sparse_dump ();
   test_services ();
+  test_commit_in_steps ();
   test_full ();
   test_prefixes ();
   puts ("control: hashes, services, sets, dumps, full tables, prefixes, settings");
