@@ -43,7 +43,7 @@ typedef struct
   fp_index_t index;
   u8 *records;
   u32 capacity;
-  u32 used; /* control thread */
+  _Atomic u32 used; /* written by the control thread */
 } fp_control_table_t;
 
 enum fp_shared

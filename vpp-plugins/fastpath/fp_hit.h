@@ -42,7 +42,12 @@ typedef struct
   const fp_endpoint_t *endpoints;
   u32 endpoint_capacity;
   u32 tick;
+  u32 many; /* endpoints: more than the nearer caches hold beside everything else */
 } fp_hit_context_t;
+
+#ifndef FP_HIT_MANY
+#define FP_HIT_MANY 4096
+#endif
 
 FP_ALWAYS_INLINE void
 fp_hit_context (fp_hit_context_t *c, const fp_worker_t *w)
@@ -57,6 +62,7 @@ fp_hit_context (fp_hit_context_t *c, const fp_worker_t *w)
   c->endpoints = (const fp_endpoint_t *) r->controlled[FP_CONTROLLED_ENDPOINT].records;
   c->endpoint_capacity = r->controlled[FP_CONTROLLED_ENDPOINT].capacity;
   c->tick = w->tick;
+  c->many = atomic_load_explicit (&r->controlled[FP_CONTROLLED_ENDPOINT].used, memory_order_relaxed) > FP_HIT_MANY;
 }
 
 /* ---- first stage ---- */
@@ -212,6 +218,19 @@ fp_hit_look_again (const fp_hit_context_t *c, int v6, fp_seen_t *x)
   if (x->word)
     fp_hit_prefetch_record (t, v6, x->word);
   return x->word != 0;
+}
+
+/* The record is there by now: bring what it names and the third stage reads, the endpoint of a client's UDP packet. Without a branch: directions
+ * and protocols come at random. */
+FP_ALWAYS_INLINE void
+fp_hit_follow (const fp_hit_context_t *c, int v6, u8 shape, u64 word)
+{
+  const fp_hit_table_t *t = &c->table[v6];
+  u32 slot = fp_word_slot (word), wanted = (shape == (v6 ? FP_SHAPE_UDP6 : FP_SHAPE_UDP4)) & (word != 0) & ~fp_word_ref (word);
+  if (FP_UNLIKELY (slot >= t->capacity))
+    return;
+  u32 endpoint = v6 ? ((const fp_session6_t *) t->records)[slot].ep_slot : ((const fp_session4_t *) t->records)[slot].ep_slot;
+  FP_PREFETCH (c->endpoints + (endpoint & (0 - (wanted & 1))));
 }
 
 /* ---- third stage ---- */

@@ -451,6 +451,15 @@ fp_stage_look_again (fp_worker_t *w, const fp_hit_context_t *c, const fp_vector_
 }
 
 FP_ALWAYS_INLINE void
+fp_stage_follow (const fp_hit_context_t *c, const fp_vector_t *x, const fp_stages_t *s, u32 from, u32 to)
+{
+  for (u32 i = from; i < to; i++)
+    if (FP_LIKELY (s->shape[i] != FP_SHAPE_OTHER))
+      fp_vector_is6 (x, s->shape[i]) ? fp_hit_follow (c, 1, s->shape[i], s->seen[i].word) :
+				       fp_hit_follow (c, 0, s->shape[i], s->seen[i].word);
+}
+
+FP_ALWAYS_INLINE void
 fp_stage_finish (fp_worker_t *w, const fp_hit_context_t *c, const fp_vector_t *x, fp_stages_t *s, u32 from, u32 to, fp_tally_t *t)
 {
   u32 hits = 0, reverses = 0;
@@ -491,7 +500,11 @@ fp_service_stages (fp_worker_t *w, const fp_vector_t *x, u32 n)
       if (at >= 3 * b)
 	fp_stage_finish (w, &context, x, &stages, at - 3 * b, at - 2 * b < n ? at - 2 * b : n, &tally);
       if (at >= 2 * b && at - 2 * b < n)
-	fp_stage_look_again (w, &context, x, &stages);
+	{
+	  fp_stage_look_again (w, &context, x, &stages);
+	  if (context.many)
+	    fp_stage_follow (&context, x, &stages, at - 2 * b, at - b < n ? at - b : n);
+	}
       if (at >= b && at - b < n)
 	fp_stage_look (&context, x, &stages, at - b, at < n ? at : n);
       if (at < n)
