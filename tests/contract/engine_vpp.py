@@ -86,10 +86,10 @@ class VppEngine(Engine):
         return ApiSocket(self.socket_path)
 
     def launch(self) -> None:
-        """Start it; its links have what the agent sets for VPP, which knows no large UDP frames."""
+        """Start it; its link has what the agent sets for VPP, which sends no large UDP frames."""
         links = self.namespace.call(lambda: {name for _, name in socket.if_nameindex()})
-        for name in links & {"vpp0", "vppe0"}:
-            run(*self.namespace.command("ethtool", "-K", name, "tx-udp-segmentation", "off"))
+        if "vpp0" in links:
+            run(*self.namespace.command("ethtool", "-K", "vpp0", "tx-udp-segmentation", "off"))
         super().launch()
 
     def connection(self, call_timeout: float = 10.0) -> VppDataplane:

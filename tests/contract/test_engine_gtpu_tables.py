@@ -282,15 +282,9 @@ async def test_a_killed_engine_keeps_tunnels(engine: Engine, wire: Wire, onward:
             assert await dataplane.apply(difference([], wanted)) == []
 
 
-async def test_ethernet_payload_is_served_or_refused_by_name(
-    engine: Engine, dataplane: MessageDataplane
-) -> None:
-    others = gtpu(O4)
-    frames = tunnel(O4, local_teid=7, remote_teid=77, payload=GtpuPayload.ETHERNET)
-    failures = await dataplane.apply(difference([], [*others, frames]))
-    refused = Failure(Table.GTPU_TUNNEL, frames.pack()[: frames.KEY], -errno.EOPNOTSUPP)
-    assert failures == ([refused] if engine.KIND == "vpp" else [])
-    wanted = others if engine.KIND == "vpp" else [*others, frames]
+async def test_ethernet_payload_is_served(dataplane: MessageDataplane) -> None:
+    wanted = [*gtpu(O4), tunnel(O4, local_teid=7, remote_teid=77, payload=GtpuPayload.ETHERNET)]
+    assert await dataplane.apply(difference([], wanted)) == []
     assert await dumped(dataplane) == digests(wanted)
 
 

@@ -246,8 +246,6 @@ def sent_by(place: Place) -> tuple[int, int]:
 
 
 def test_ethernet_frames_through_a_tunnel(gtpu: Gtpu, n3: str) -> None:
-    if "vpp" in gtpu.environment.engines():
-        pytest.skip("VPP serves no tunnels with Ethernet payload")
     node = gtpu.nodes[gtpu.environment.nodes[0].name].place
     gtpu._apply(
         "GtpuTunnel",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decapsulation in the graph. Outer packets come by one of three ways: from UDP port 2152, from the bypass feature right behind ip input, or from the
  * FIB entry of a local address. What the kernel does not take goes on as if the node were not there. */
+#include <kgtpu/frames.h>
 #include <kgtpu/kgtpu.h>
 #include <kgtpu/plain.h>
 #include <kgtpu/tally.h>
@@ -381,7 +382,7 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
     {
     case FP_FORWARD:
       if (v->way == FP_WAY_ETHERNET)
-	return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNSUPPORTED);
+	return kgtpu_frame_out (f->vm, f->node, f->w, b, p, &f->tally);
       if (from == FROM_FIB)
 	{
 	  f->bypassed--;

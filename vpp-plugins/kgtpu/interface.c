@@ -168,7 +168,10 @@ interface_wanted (u32 sw_if_index, int is_ethernet, int enable)
   kgtpu_main_t *km = &kgtpu_main;
 
   if (is_ethernet)
-    return;
+    {
+      kgtpu_frames_wanted (sw_if_index, enable);
+      return;
+    }
   vec_validate (km->interfaces, sw_if_index);
   km->interfaces[sw_if_index] &= ~KGTPU_INTERFACE_ENABLED;
   if (enable)

@@ -89,6 +89,7 @@ kgtpu_init (vlib_main_t *vm)
   km->vrf_by_table = hash_create (0, sizeof (uword));
   km->switches = FP_GTPU_SWITCHES_DEFAULT;
   kgtpu_interface_init ();
+  kgtpu_frames_init ();
   kgtpu_local_init (vm);
   kgtpu_path_init ();
   kgtpu_udp_init (vm);

@@ -22,7 +22,8 @@
   _ (IP4_ICMP_ERROR, "ip4-icmp-error")                                                                                 \
   _ (IP6_ICMP_ERROR, "ip6-icmp-error")                                                                                 \
   _ (IP4_LOCAL, "ip4-local")                                                                                           \
-  _ (IP6_LOCAL, "ip6-local")
+  _ (IP6_LOCAL, "ip6-local")                                                                                           \
+  _ (FRAME_OUTPUT, "interface-output")
 
 enum kgtpu_next
 {
@@ -79,6 +80,14 @@ typedef struct
   u8 interposed;
 } kgtpu_endpoint_t;
 
+/* The link for frames of tunnels that carry Ethernet. */
+typedef struct
+{
+  u32 link; /* sw_if_index of the interface that frames come out by; ~0: there is none */
+  u32 mtu;
+  u32 *interfaces; /* vector: that frames come in by; main thread */
+} kgtpu_frames_t;
+
 enum kgtpu_interface
 {
   KGTPU_INTERFACE_ENABLED = 1,  /* GTP-U may come in by it */
@@ -98,6 +107,7 @@ typedef struct
   u32 chain_next[2];	 /* UDP 2152 to addresses that are not ours; ~0: nobody's */
   u32 link_mtu;		 /* smallest of all peers' links; 0: unknown */
   u8 fib_bypass;	 /* form Fib is in effect */
+  kgtpu_frames_t frames;
 
   /* Main thread. */
   kgtpu_peer_t *peers;
@@ -128,6 +138,10 @@ void kgtpu_endpoint_change (const fp_wire_gtpu_endpoint_t *e, int is_delete);
 void kgtpu_pool_change (const fp_wire_prefix_t *p, int is_delete);
 void kgtpu_locals_apply (void);
 
+/* frames_link.c */
+void kgtpu_frames_init (void);
+void kgtpu_frames_wanted (u32 sw_if_index, int enable);
+
 /* path.c */
 void kgtpu_path_init (void);
 void kgtpu_path_open (fp_region_t *r);
@@ -143,8 +157,9 @@ void kgtpu_udp_apply (vlib_main_t *vm, int six);
 /* kgtpu.c */
 khost_switches_t kgtpu_in_effect (void);
 
-/* format.c */
-format_function_t format_kgtpu_decap_trace, format_kgtpu_encap_trace, format_kgtpu_pool_dpo, format_kgtpu_local_dpo;
+/* format.c, frames_link.c */
+format_function_t format_kgtpu_decap_trace, format_kgtpu_encap_trace, format_kgtpu_pool_dpo, format_kgtpu_local_dpo,
+  format_kgtpu_frame_trace;
 
 always_inline fib_prefix_t
 kgtpu_prefix (u8 family, u8 length, const u8 *address)

@@ -71,8 +71,6 @@ class Cause(NamedTuple):
 
     def text(self, capacity: Mapping[str, int]) -> str:
         """Say it with the remedy; ``capacity``: entries by name, as the engine says."""
-        if self.code == -errno.EOPNOTSUPP and self.table is Table.GTPU_TUNNEL:
-            return "this node's engine serves no tunnels with Ethernet payload; the embedded engine does"
         if not self.full:
             name = errno.errorcode.get(-self.code, str(self.code))
             return f"table {self.table.name}: {name} ({os.strerror(-self.code)}); tried again with pauses"

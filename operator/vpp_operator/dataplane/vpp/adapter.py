@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import struct
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vpp_operator.dataplane.messages import CALL_TIMEOUT, MessageDataplane
-from vpp_operator.dataplane.protocol import Batch, EngineInfo, EngineStats, Failure
-from vpp_operator.dataplane.records import GtpuPayload, GtpuTunnelRecord, Table
+from vpp_operator.dataplane.protocol import EngineInfo, EngineStats
 from vpp_operator.dataplane.vpp.api import ApiSocket
 from vpp_operator.dataplane.vpp.stats import StatsSegment
 
 __all__ = ["VppDataplane"]
-
-_PAYLOAD_AT = struct.calcsize("<QI4xII16s")
-"""Where the payload stands in a packed GtpuTunnelRecord."""
-
-
-def _without_ethernet(tunnels: Sequence[bytes]) -> tuple[Sequence[bytes], list[Failure]]:
-    """Part the tunnels from those that carry Ethernet: kgtpu has no nodes for frames."""
-    frames = [raw for raw in tunnels if raw[_PAYLOAD_AT] == GtpuPayload.ETHERNET]
-    if not frames:
-        return tunnels, []
-    key = GtpuTunnelRecord.KEY
-    refused = [Failure(Table.GTPU_TUNNEL, raw[:key], -errno.EOPNOTSUPP) for raw in frames]
-    return [raw for raw in tunnels if raw[_PAYLOAD_AT] != GtpuPayload.ETHERNET], refused
 
 
 class VppDataplane(MessageDataplane):
@@ -55,13 +38,6 @@ class VppDataplane(MessageDataplane):
         """Let go of the connection; nothing programmed changes."""
         self._segment.close()
         await super().close()
-
-    async def apply(self, batch: Batch) -> list[Failure]:
-        """Program a batch; tunnels with Ethernet payload fail with EOPNOTSUPP."""
-        tunnels, refused = _without_ethernet(batch.upserts.get(Table.GTPU_TUNNEL, ()))
-        if refused:
-            batch = replace(batch, upserts={**batch.upserts, Table.GTPU_TUNNEL: tunnels})
-        return refused + await super().apply(batch)
 
     async def stats(self) -> EngineStats:
         """Read counters and table sizes: the plugins' by message, the links' from the segment."""
