@@ -35,6 +35,7 @@ from tests.contract.engine_services import (
 )
 from tests.contract.vpp_graph import Graph
 from tests.contract.vpp_gtpu import counters, programme
+from tests.contract.vpp_load import ROOM, two_sides, under_load
 from tests.contract.vpp_services import (
     CLIENTS,
     ENDPOINTS,
@@ -517,38 +518,19 @@ async def test_directions_of_a_flow_on_different_workers(a: Addresses) -> None:
 
 async def test_endpoints_are_replaced_without_a_barrier() -> None:
     """100,000 endpoints of 1,000 Services, under load: the workers never stop, no packet is lost."""
-    services, each = 1000, 100
-    with router(workers=1, services=2000, frontends=4000, endpoints=250_000) as g:
-        ids = range(1, services + 1)
-        base: list[Record] = [*everything(), *(ServiceRecord(i, 4, Protocol.UDP) for i in ids)]
-
-        def endpoints(network_of: str) -> list[Record]:
-            hosts = ipaddress.ip_network(network_of)
-            return [
-                EndpointRecord(i, hosts[(i - 1) * each + k + 1], 80, USABLE) for i in ids for k in range(each)
-            ]
-
-        old, new = [*base, *endpoints("11.0.0.0/8")], [*base, *endpoints("12.0.0.0/8")]
+    old, new = two_sides()
+    with router(workers=1, **ROOM) as g:
         await programme(g, old)
         request = packet(Protocol.UDP, (V4.pod, 40000), (V4.vip, 80))
         g.send(CLIENTS, [request])
         batch = difference(old, new)
         async with g.engine.dataplane() as dataplane:
-            g.cli(
-                f"packet-generator new pcap {g.engine.directory}/in-1.pcap source {CLIENTS}"
-                " name load limit -1 rate 2e4",
-                "packet-generator enable-stream load",
-            )
-            sent = (await dataplane.stats()).counters["packets"]
-            # To ask stops the workers once: a session of the command line.
-            before, asked = barriers(g), barriers(g)
-            assert await dataplane.apply(batch) == []
-            assert barriers(g) - asked == asked - before == 1
-            g.cli("packet-generator disable-stream load")
-            seen = (await dataplane.stats()).counters
-        assert seen["packets"] - sent > 1000, "there was load"
-        assert seen["forward"] + seen["passed"] == seen["packets"], "no packet was refused or lost"
-        assert seen["sessionsCreated"] == 1
+            async with under_load(g, dataplane, 20_000):
+                # To ask stops the workers once: a session of the command line.
+                before, asked = barriers(g), barriers(g)
+                assert await dataplane.apply(batch) == []
+                assert barriers(g) - asked == asked - before == 1
+            assert (await dataplane.stats()).counters["sessionsCreated"] == 1
         one = Service("one", 4, Protocol.UDP, 53, (("10.244.2.7", 53),), vip="10.96.7.7")
         await programme(g, [*new, *one.records()], new)
         probe = packet(Protocol.UDP, (V4.pod, 40000), ("10.96.7.7", 53))
