@@ -167,6 +167,7 @@ fp_attach_sessions (fp_region_t *r, int v6, fp_attach_report_t *rep)
 	{
 	  kept++;
 	  used = slot + 1;
+	  fp_service_count_kept (&r->control->worker, v6, s);
 	  if ((i32) (horizon - fp_life_expiry (l)) < 0)
 	    atomic_store_explicit (life, (l & ~0xffffffffull) | horizon, memory_order_relaxed);
 	  continue;
@@ -363,7 +364,10 @@ fp_attach (fp_region_t *r, fp_attach_report_t *rep)
   if (!rc)
     rc = fp_attach_derive (r);
   if (!rc)
-    rc = fp_attach_sessions (r, 0, rep);
+    {
+      fp_service_counters_attach (r);
+      rc = fp_attach_sessions (r, 0, rep);
+    }
   if (!rc)
     rc = fp_attach_sessions (r, 1, rep);
   fp_attach_fragments (r);

@@ -72,6 +72,7 @@ enum fp_controlled
 
 struct fp_prefix_snapshot; /* fp_prefixes.h */
 struct fp_control;	   /* fp_control_state.h */
+struct fp_service_counters; /* fp_service_counters.h */
 
 struct fp_region
 {
@@ -84,6 +85,7 @@ struct fp_region
   fp_config_t *_Atomic config;
   fp_quiescence_t *quiescence;
   fp_counters_t *counters; /* per worker, the control thread's last */
+  struct fp_service_counters *service_counters[FP_MAX_WORKERS + 1]; /* the same, each by the Service's slot */
   u32 workers;		   /* that age sessions */
   struct fp_control *control;
   struct fp_gtpu_tables *gtpu; /* fp_tunnel_types.h */

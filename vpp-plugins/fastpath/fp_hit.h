@@ -41,8 +41,10 @@ typedef struct
   fp_hit_table_t table[2]; /* IPv4, IPv6 */
   const fp_endpoint_t *endpoints;
   u32 endpoint_capacity;
+  fp_service_counters_t *services;
+  u32 service_capacity;
   u32 tick;
-  u32 many; /* endpoints: more than the nearer caches hold beside everything else */
+  u32 many; /* endpoints or Services: more than the nearer caches hold beside everything else */
 } fp_hit_context_t;
 
 #ifndef FP_HIT_MANY
@@ -62,7 +64,10 @@ fp_hit_context (fp_hit_context_t *c, const fp_worker_t *w)
   c->endpoints = (const fp_endpoint_t *) r->controlled[FP_CONTROLLED_ENDPOINT].records;
   c->endpoint_capacity = r->controlled[FP_CONTROLLED_ENDPOINT].capacity;
   c->tick = w->tick;
-  c->many = atomic_load_explicit (&r->controlled[FP_CONTROLLED_ENDPOINT].used, memory_order_relaxed) > FP_HIT_MANY;
+  c->services = r->service_counters[w->worker];
+  c->service_capacity = r->controlled[FP_CONTROLLED_SERVICE].capacity;
+  c->many = atomic_load_explicit (&r->controlled[FP_CONTROLLED_ENDPOINT].used, memory_order_relaxed) > FP_HIT_MANY ||
+	    atomic_load_explicit (&r->controlled[FP_CONTROLLED_SERVICE].used, memory_order_relaxed) > FP_HIT_MANY;
 }
 
 /* ---- first stage ---- */
@@ -220,8 +225,8 @@ fp_hit_look_again (const fp_hit_context_t *c, int v6, fp_seen_t *x)
   return x->word != 0;
 }
 
-/* The record is there by now: bring what it names and the third stage reads, the endpoint of a client's UDP packet. Without a branch: directions
- * and protocols come at random. */
+/* The record is there by now: bring what it names and the third stage needs, the Service's counters and the endpoint of a client's UDP packet.
+ * Without a branch: directions and protocols come at random. */
 FP_ALWAYS_INLINE void
 fp_hit_follow (const fp_hit_context_t *c, int v6, u8 shape, u64 word)
 {
@@ -229,8 +234,10 @@ fp_hit_follow (const fp_hit_context_t *c, int v6, u8 shape, u64 word)
   u32 slot = fp_word_slot (word), wanted = (shape == (v6 ? FP_SHAPE_UDP6 : FP_SHAPE_UDP4)) & (word != 0) & ~fp_word_ref (word);
   if (FP_UNLIKELY (slot >= t->capacity))
     return;
-  u32 endpoint = v6 ? ((const fp_session6_t *) t->records)[slot].ep_slot : ((const fp_session4_t *) t->records)[slot].ep_slot;
-  FP_PREFETCH (c->endpoints + (endpoint & (0 - (wanted & 1))));
+  const fp_session4_t *s4 = (const fp_session4_t *) t->records + slot;
+  const fp_session6_t *s6 = (const fp_session6_t *) t->records + slot;
+  FP_PREFETCH (c->endpoints + ((v6 ? s6->ep_slot : s4->ep_slot) & (0 - (wanted & 1))));
+  __builtin_prefetch (c->services + (v6 ? s6->service_slot : s4->service_slot), 1, 3);
 }
 
 /* ---- third stage ---- */
@@ -349,6 +356,7 @@ fp_hit_finish4 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
   if (FP_UNLIKELY ((h[8] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL)) || (p->mtu && fp_net16 (fp_load16 (h + 2)) > p->mtu)))
     return 0;
   fp_plain_rewrite4 (p, proto, s, dir);
+  fp_service_count (fp_service_counters (c->services, c->service_capacity, s->service_slot, s->service_gen), dir, p->length);
   *reverse = dir;
   return 1;
 }
@@ -377,6 +385,7 @@ fp_hit_finish6 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
 		   (p->mtu && FP_IP6_HEADER + (u32) fp_net16 (fp_load16 (h + 4)) > p->mtu)))
     return 0;
   fp_plain_rewrite6 (p, proto, s, dir);
+  fp_service_count (fp_service_counters (c->services, c->service_capacity, s->service_slot, s->service_gen), dir, p->length);
   *reverse = dir;
   return 1;
 }

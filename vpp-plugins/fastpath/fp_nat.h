@@ -403,6 +403,7 @@ fp_flow_plan (fp_worker_t *w, int v6, const fp_packet_t *p, const fp_parsed_t *o
     }
   plan->fate = FP_FATE_FLOW;
   plan->reason = FP_DROP_NONE;
+  __builtin_prefetch (r->service_counters[w->worker] + frontend->service_slot, 1, 3);
   plan->reverse_hash = fp_plan_reverse_hash (r, v6, p, o, plan);
   fp_index_prefetch (&fp_session_table (r, v6)->index, plan->reverse_hash);
   plan->slot = fp_slot_alloc (w, v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4);

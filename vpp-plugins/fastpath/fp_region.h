@@ -216,7 +216,7 @@ fp_region_handle (fp_region_t *r, const fp_layout_t *l, u32 workers)
   const fp_header_t *h = (const fp_header_t *) r->base;
   r->hash = (fp_hash_t){ h->hash_crc, fp_crc32c_hardware (), { h->hash_mix[0], h->hash_mix[1] }, r->crc_table };
   r->creation_id = h->creation_id;
-  return fp_gtpu_tables_init (r) ? -ENOMEM : fp_control_init (r);
+  return fp_service_counters_init (r) || fp_gtpu_tables_init (r) ? -ENOMEM : fp_control_init (r);
 }
 
 FP_INLINE void
@@ -224,6 +224,7 @@ fp_region_release (fp_region_t *r)
 {
   fp_control_release (r);
   fp_gtpu_tables_release (r);
+  fp_service_counters_release (r);
   for (u32 t = 0; t < FP_SHARED_TABLES; t++)
     {
       fp_pool_delete (r->shared[t].pool);

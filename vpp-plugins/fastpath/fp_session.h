@@ -19,7 +19,7 @@
 #ifndef FP_SESSION_H
 #define FP_SESSION_H
 
-#include "fp_handle.h"
+#include "fp_service_counters.h"
 
 #define FP_ADOPT_POLLS 8
 
@@ -369,6 +369,7 @@ fp_session_insert (fp_worker_t *w, int v6, u32 *slot, u64 forward_hash, u64 reve
 	{
 	  fp_count (w, FP_C_SESSION_NEW, 1);
 	  fp_counter_add (&w->counters->live[v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4], 1);
+	  fp_service_count_session (w, v6, s, 1);
 	  /* not the record's generation: others may have found and removed the session by now */
 	  *winner = (fp_sref_t){ *slot, gen, 0, 1, { 0, 0 } };
 	  return FP_INSERTED;
@@ -404,6 +405,7 @@ fp_session_remove_life (fp_worker_t *w, int v6, u32 slot, u64 life)
   if (!done)
     return 0;
   fp_session_erase_words (w->region, v6, slot);
+  fp_service_count_session (w, v6, s, -1);
   fp_session_give_back (w, v6, slot);
   fp_counter_add (&w->counters->live[v6 ? FP_SHARED_SESSION6 : FP_SHARED_SESSION4], -1ull);
   return 1;

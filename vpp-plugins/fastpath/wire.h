@@ -269,7 +269,17 @@ enum fp_msg_type
   FP_MSG_FLUSH_SESSIONS = 8,
   FP_MSG_GTPU_COUNTERS = 9, /* of the tunnels whose keys are given; without keys: of all, by cursor */
   FP_MSG_GTPU_PATHS = 10,   /* state of all peers, by cursor */
+  FP_MSG_SERVICE_COUNTERS = 11, /* of the Services whose keys are given; without keys: of all, by cursor */
 };
+
+/* Totals of a Service since it was created, or the engine started (but for `sessions`: how many there are). forward: towards endpoints, reverse: back to
+ * clients; bytes are of the IP packets, as they came. */
+typedef struct
+{
+  uint64_t service;
+  uint64_t forward_packets, forward_bytes, reverse_packets, reverse_bytes;
+  uint64_t sessions, sessions_created;
+} fp_msg_service_counters_t;
 
 enum fp_gtpu_seen
 {
@@ -309,6 +319,7 @@ typedef struct
 } fp_msg_gtpu_path_t;
 
 _Static_assert (sizeof (fp_msg_gtpu_counters_t) == 56, "counters of a tunnel");
+_Static_assert (sizeof (fp_msg_service_counters_t) == 56, "counters of a Service");
 _Static_assert (sizeof (fp_msg_gtpu_path_t) == 48, "state of a path");
 
 typedef struct
