@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
-import time
 from collections.abc import Iterator
 
 import pytest
-from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Raw
+from scapy.layers.l2 import Ether
+from tests.contract.engine_frames import (
+    CONTENTS,
+    HERE,
+    OTHER_VLAN,
+    THERE,
+    VLAN,
+    Frames,
+    add_frame_link,
+    ethernet,
+    tagged,
+)
 from tests.contract.engine_gtpu import (
     CAPACITY,
     O4,
@@ -18,79 +28,41 @@ from tests.contract.engine_gtpu import (
     REMOTE_TEID,
     Outer,
     checksums_hold,
-    endpoint,
     gtp,
-    peer,
-    pools,
     tunnel,
-    ue,
     unwrap,
 )
 from tests.contract.engine_lab import (
     ENGINE_MAC,
+    GSO_TCP4,
+    GSO_TCP6,
     GSO_UDP_L4,
     NEEDS_CSUM,
-    PACKET_IGNORE_OUTGOING,
     PACKET_VNET_HDR,
     SOL_PACKET,
     Namespace,
     Offload,
     Wire,
 )
-from tests.contract.engine_packets import UDP, packet, parse
+from tests.contract.engine_packets import TCP, UDP, packet, parse
 from tests.contract.engine_process import Engine, embedded_engine
 from tests.contract.engine_services import difference
 from tests.contract.engines import ENGINES, engine_named
 
-from vpp_operator.dataplane.records import GtpuPayload, Protocol, Record
+from vpp_operator.dataplane.records import Protocol
 
 OUTER = pytest.mark.parametrize("o", [O4, O6], ids=["over-ipv4", "over-ipv6"])
-VLAN, OTHER_VLAN = 100, 4094
-HERE, THERE = "02:00:00:00:00:aa", "02:00:00:00:00:bb"
-PACKET_AUXDATA = 8
 UDP_SEGMENT = 103
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, node: Namespace) -> Iterator[Engine]:
     """An engine with both links: vpp0/vpp1 for packets, vppe0/vppe1 for frames."""
-    node.ip("link", "add", "vppe0", "type", "veth", "peer", "name", "vppe1")
-    for name in ("vppe0", "vppe1"):
-        node.ip("link", "set", name, "addrgenmode", "none")
-        node.ip("link", "set", name, "up")
+    add_frame_link(node)
     with engine_named(request.param, node, CAPACITY) as process:
         process.launch()
         process.wait_for_links(["vpp1", "vppe1"])
         yield process
-
-
-class Frames:
-    """The host's end of the link for frames."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        self.socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        namespace.call(lambda: self.socket.bind(("vppe0", 3)))
-
-    def send(self, frame: bytes) -> None:
-        self.socket.send(frame)
-
-    def receive(self, timeout: float = 2.0) -> tuple[int, bytes] | None:
-        """VLAN and frame without its tag; the kernel takes the tag off and tells it beside."""
-        self.socket.settimeout(timeout)
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            try:
-                frame, ancillary, _, _ = self.socket.recvmsg(70000, 256)
-            except TimeoutError:
-                return None
-            for level, kind, data in ancillary:
-                if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
-                    status, _, _, _, _, tci, _ = struct.unpack("<IIIHHHH", data[:20])
-                    if status & 0x10:
-                        return tci & 0xFFF, frame
-        return None
 
 
 @pytest.fixture
@@ -98,32 +70,6 @@ def frames(engine: Engine) -> Iterator[Frames]:
     end = Frames(engine.namespace)
     yield end
     end.socket.close()
-
-
-def ethernet(o: Outer) -> list[Record]:
-    return [
-        *pools(),
-        endpoint(o),
-        peer(o),
-        tunnel(o, payload=GtpuPayload.ETHERNET),
-        ue(o, VLAN),
-        tunnel(o, local_teid=7, remote_teid=77, payload=GtpuPayload.ETHERNET),
-        ue(o, OTHER_VLAN, 7),
-    ]
-
-
-CONTENTS = {
-    "ipv4": bytes(Ether(src=HERE, dst=THERE, type=0x0800))
-    + packet(Protocol.UDP, ("10.0.0.1", 1), ("10.0.0.2", 2)),
-    "ipv6": bytes(Ether(src=HERE, dst=THERE, type=0x86DD))
-    + packet(Protocol.TCP, ("fd00::1", 1), ("fd00::2", 2)),
-    "arp": bytes(Ether(src=HERE, dst="ff:ff:ff:ff:ff:ff", type=0x0806) / Raw(bytes(range(28)))),
-    "double-tagged": bytes(Ether(src=HERE, dst=THERE) / Dot1Q(vlan=5) / Raw(b"inner tag stays" * 4)),
-}
-
-
-def tagged(frame: bytes, vlan: int) -> bytes:
-    return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:]
 
 
 @OUTER
@@ -198,6 +144,105 @@ async def test_large_frame_is_cut_for_the_tunnel(
             assert bytes(inner) == piece[14:], "inner checksums"
             checksums_hold(outer.packet)
         assert (await dataplane.stats()).counters["gtpuSegmented"] == 1
+
+
+@OUTER
+@pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+async def test_large_tcp_frames_keep_their_order(
+    engine: Engine, wire: Wire, frames: Frames, o: Outer, family: int
+) -> None:
+    """TCP segmentation offload: a stream in large frames, small ones between them."""
+    ends = (("10.9.0.1", 9), ("10.9.0.2", 9)) if family == 4 else (("fd00::1", 9), ("fd00::2", 9))
+    ip, size = 20 if family == 4 else 40, 1000
+    stream = b"".join(struct.pack("!I", n) for n in range(25_000))
+    lengths = [40_000, 100, 30_500, 700, 28_700]
+    assert sum(lengths) == len(stream)
+    async with engine.dataplane() as dataplane:
+        assert await dataplane.apply(difference([], ethernet(o))) == []
+        frames.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        at = 0
+        for length in lengths:
+            frame = bytearray(bytes(Ether(src=HERE, dst=THERE, type=0x0800 if family == 4 else 0x86DD)))
+            frame += packet(Protocol.TCP, *ends, stream[at : at + length], flags="A")
+            l4 = 14 + ip
+            frame[l4 + 4 : l4 + 8] = at.to_bytes(4, "big")
+            pseudo = frame[l4 - (8 if family == 4 else 32) : l4] + struct.pack("!HH", 6, len(frame) - l4)
+            total = sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
+            while total >> 16:
+                total = (total & 0xFFFF) + (total >> 16)
+            frame[l4 + 16 : l4 + 18] = total.to_bytes(2, "big")
+            gso = (GSO_TCP4 if family == 4 else GSO_TCP6) if length > size else 0
+            offload = Offload(NEEDS_CSUM, gso, 4 + l4 + 20, size if gso else 0, 4 + l4, 16)
+            frames.send(offload.pack() + tagged(bytes(frame), VLAN))
+            at += length
+        seen = 0
+        while seen < len(stream):
+            outer = wire.receive()
+            assert outer is not None, f"{seen} bytes came"
+            fields, piece = unwrap(outer.packet)
+            assert (fields["teid"], piece[:12]) == (REMOTE_TEID, bytes(frame[:12]))
+            checksums_hold(outer.packet)
+            inner = parse(piece[14:])
+            assert inner[TCP].seq == seen
+            content = bytes(inner[TCP].payload)
+            assert 0 < len(content) <= size
+            assert content == stream[seen : seen + len(content)]
+            seen += len(content)
+            if family == 4:
+                del inner.chksum
+            del inner[TCP].chksum
+            assert bytes(inner) == piece[14:], "inner checksums"
+        large = sum(length > size for length in lengths)
+        assert (await dataplane.stats()).counters["gtpuSegmented"] == large
+
+
+@OUTER
+async def test_frames_that_belong_to_no_tunnel(engine: Engine, wire: Wire, frames: Frames, o: Outer) -> None:
+    """Without a tag, with the tag of priorities only, too large: dropped, counted, the others go on."""
+    arp = CONTENTS["arp"]
+    async with engine.dataplane() as dataplane:
+        assert await dataplane.apply(difference([], ethernet(o))) == []
+        lost = [arp, arp[:14], tagged(arp, 0), tagged(arp, 4095), tagged(arp, VLAN + 1)]
+        for frame in lost:
+            frames.send(frame)
+        largest = 1500 - o.overhead
+        for length in (largest, largest + 1, 1514):
+            frames.send(tagged((arp + bytes(1514))[:length], VLAN))
+        outer = wire.receive()
+        assert outer is not None
+        assert unwrap(outer.packet)[1] == (arp + bytes(1514))[:largest]
+        wire.expect_nothing()
+        stats = await dataplane.stats()
+        assert stats.drops["gtpuNoTunnel"] == len(lost)
+        assert stats.drops["tooBig"] == 2
+        [counters] = [c for c in await dataplane.gtpu_counters() if c.local_teid == tunnel(o).local_teid]
+        assert (counters.tx_packets, counters.drops) == (1, 2)
+
+
+@OUTER
+async def test_any_frame_is_carried_as_it_is(engine: Engine, wire: Wire, frames: Frames, o: Outer) -> None:
+    """What is in a frame is its ends' matter: random types, lengths, bytes."""
+    chance = random.Random(1)
+    async with engine.dataplane() as dataplane:
+        assert await dataplane.apply(difference([], ethernet(o))) == []
+        for _ in range(200):
+            kind = chance.choice([0x0800, 0x86DD, 0x8100, 0x88A8, chance.randrange(1 << 16)])
+            header = bytes.fromhex("0200000000bb0200000000aa") + kind.to_bytes(2, "big")
+            frame = header + chance.randbytes(chance.choice([6, 20, 40, 60, 300, 1300]))
+            frames.send(tagged(frame, VLAN))
+            outer = wire.receive()
+            assert outer is not None, frame.hex()
+            assert unwrap(outer.packet)[1] == frame
+            checksums_hold(outer.packet)
+            wire.send(gtp(o, frame))
+            assert frames.receive() == (VLAN, frame)
+        least = bytes.fromhex("0200000000bb0200000000aa88b50000")
+        for length in (0, 1, 13, 16):
+            wire.send(gtp(o, least[:length]))
+        assert frames.receive() == (VLAN, least)
+        wire.send(gtp(o, bytes(1500 - o.overhead)))
+        assert frames.receive() is not None
+        assert (await dataplane.stats()).drops["gtpuBadPayload"] == 3
 
 
 @OUTER
