@@ -406,12 +406,46 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
     }
 }
 
-static_always_inline uword
-decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const int six, const enum from from)
+/* 1: to GTP-U's port, if it is UDP or TCP and has neither options nor extension headers. */
+static_always_inline u32
+has_port (vlib_buffer_t *b, const int six)
 {
-  u32 *bis = vlib_frame_vector_args (frame), n = frame->n_vectors;
-  vlib_buffer_t *bufs[VLIB_FRAME_SIZE + KGTPU_AHEAD];
-  u16 nexts[VLIB_FRAME_SIZE];
+  return fp_load16 ((const u8 *) vlib_buffer_get_current (b) + (six ? 42 : 22)) == fp_net16 (FP_GTPU_PORT);
+}
+
+/* The packets of a frame as far as none goes to GTP-U's port, and all have the same features before them: these go on, as most frames of an interface do
+ * as a whole. Returns how many; *next: where to. */
+static_always_inline u32
+pass_others (vlib_buffer_t **bufs, u32 n, const int six, u16 *next)
+{
+  const u32 index = bufs[0]->current_config_index, after = index + 1;
+  u32 i = 0;
+
+  *next = (u16) feature_main.shared_feature_config_heap[index];
+  for (; i + 4 <= n; i += 4)
+    {
+      vlib_buffer_t **b = bufs + i;
+      const u32 others = (b[0]->current_config_index ^ index) | (b[1]->current_config_index ^ index) |
+			 (b[2]->current_config_index ^ index) | (b[3]->current_config_index ^ index);
+      const u32 ours = has_port (b[0], six) | has_port (b[1], six) | has_port (b[2], six) | has_port (b[3], six);
+
+      if (PREDICT_FALSE (others | ours))
+	return i;
+      b[0]->current_config_index = after;
+      b[1]->current_config_index = after;
+      b[2]->current_config_index = after;
+      b[3]->current_config_index = after;
+    }
+  for (; i < n && bufs[i]->current_config_index == index && !has_port (bufs[i], six); i++)
+    bufs[i]->current_config_index = after;
+  return i;
+}
+
+/* Buffers of a frame from `first` on; where those before it go is in `nexts`. */
+static_always_inline void
+decap_from (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, vlib_buffer_t **bufs, u16 *nexts, u32 first, u32 n, const int six,
+	    const enum from from)
+{
   const u32 data_size = vlib_buffer_get_default_data_size (vm);
   frame_t f = { .vm = vm, .node = node, .km = &kgtpu_main, .w = khost_worker (vm->thread_index), .vrf = ~0 };
 
@@ -419,8 +453,7 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
   const int bypass = from == FROM_FEATURE || (from == FROM_FIB && f.km->fib_bypass);
 
   f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_INNER_IP_INPUT) != 0;
-  kgtpu_get_buffers (vm, bis, bufs, n);
-  for (u32 at = 0; at < n; at += CHUNK)
+  for (u32 at = first; at < n; at += CHUNK)
     {
       fp_packet_t packets[CHUNK];
       fp_verdict_t verdicts[CHUNK];
@@ -460,7 +493,7 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
 	for (u32 i = 0; i < taken; i++)
 	  kgtpu_trace_header (&traces[i], &packets[i]);
       kgtpu_tally_in (&f.tally, packets, taken);
-      start = kgtpu_tally_start (at);
+      start = kgtpu_tally_start (at - first);
       fp_gtpu_decap_vector (&f.w->fp, packets, verdicts, taken);
       kgtpu_tally_ran (&f.tally, start, taken);
       way = way_of (&f, data_size);
@@ -501,6 +534,27 @@ decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const in
   if (f.bypassed)
     fp_count (&f.w->fp, FP_C_GTPU_BYPASSED, f.bypassed);
   khost_enqueue (vm, node, bis, nexts, n, f.kept);
+}
+
+static_always_inline uword
+decap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, const int six, const enum from from)
+{
+  u32 *bis = vlib_frame_vector_args (frame), n = frame->n_vectors, first = 0;
+  vlib_buffer_t *bufs[VLIB_FRAME_SIZE + KGTPU_AHEAD];
+  u16 nexts[VLIB_FRAME_SIZE], next;
+
+  kgtpu_get_buffers (vm, bis, bufs, n);
+  if (from == FROM_FEATURE)
+    {
+      first = pass_others (bufs, n, six, &next);
+      if (PREDICT_TRUE (first == n))
+	{
+	  vlib_buffer_enqueue_to_single_next (vm, node, bis, next, n);
+	  return n;
+	}
+      clib_memset_u16 (nexts, next, first);
+    }
+  decap_from (vm, node, bis, bufs, nexts, first, n, six, from);
   return n;
 }
 
