@@ -50,6 +50,13 @@ host_message_refuse (const fp_msg_t *header, int32_t retval, host_reply_t *reply
   finish_reply (reply, 0, 0, retval, 0);
 }
 
+/* Whose records have the counters that a message asks for. */
+static uint32_t
+counted_table (uint16_t type)
+{
+  return type == FP_MSG_SERVICE_COUNTERS ? FP_TABLE_SERVICE : FP_TABLE_GTPU_TUNNEL;
+}
+
 /* Checks a header against the payload that came with it: 0, or what the sender gets. */
 static int32_t
 check (const fp_msg_t *h)
@@ -80,11 +87,13 @@ check (const fp_msg_t *h)
       return 0;
     case FP_MSG_GTPU_PATHS:
       return payload == 0 && h->count == 0 ? 0 : -EINVAL;
-    case FP_MSG_GTPU_COUNTERS: /* of the tunnels whose keys are given; of all */
+    case FP_MSG_GTPU_COUNTERS: /* of those whose keys are given; of all */
+    case FP_MSG_SERVICE_COUNTERS:
       if (h->count == 0)
 	return payload == 0 ? 0 : -EINVAL;
-      if (h->table != FP_TABLE_GTPU_TUNNEL || h->record_size != FP_WIRE_GTPU_TUNNEL_KEY || h->count > FP_MSG_MAX_RECORDS
-	  || payload != h->count * FP_WIRE_GTPU_TUNNEL_KEY)
+      record = fp_wire_key_size (counted_table (h->type));
+      if (h->table != counted_table (h->type) || h->record_size != record || h->count > FP_MSG_MAX_RECORDS
+	  || payload != h->count * record)
 	return -EINVAL;
       return 0;
     default:
@@ -223,18 +232,27 @@ dump_records (host_t *host, host_request_t *q, host_reply_t *reply)
 
 _Static_assert (FP_MSG_MAX_RECORDS * (FP_WIRE_FRONTEND_KEY + 8) + sizeof (fp_msg_t) <= FP_MSG_MAX_BYTES, "dump fits");
 
+_Static_assert (sizeof (fp_msg_gtpu_counters_t) == sizeof (fp_msg_service_counters_t), "entries of either");
+
 static bool
 read_counters (host_t *host, host_request_t *q, host_reply_t *reply)
 {
   const fp_msg_t *h = &q->header;
   const uint16_t entry = sizeof (fp_msg_gtpu_counters_t);
+  const bool services = h->type == FP_MSG_SERVICE_COUNTERS;
   const uint32_t left = h->count - q->done, n = left < HOST_SLICE ? left : HOST_SLICE;
 
   for (uint32_t i = 0; i < n; i++)
     {
       const uint8_t *key = q->payload + (size_t) (q->done + i) * h->record_size;
-      fp_msg_gtpu_counters_t counters;
-      if (fp_control_gtpu_counters (host->region, key, &counters) == 0)
+      union
+      {
+	fp_msg_gtpu_counters_t tunnel;
+	fp_msg_service_counters_t service;
+      } counters;
+      if ((services ? fp_control_service_counters (host->region, key, &counters.service)
+		    : fp_control_gtpu_counters (host->region, key, &counters.tunnel))
+	  == 0)
 	{
 	  memcpy (reply->bytes + reply->used, &counters, entry);
 	  reply->used += entry;
@@ -255,12 +273,13 @@ list_counters (host_t *host, host_request_t *q, host_reply_t *reply)
 {
   const uint16_t entry = sizeof (fp_msg_gtpu_counters_t);
   uint64_t cursor = q->header.cursor;
-  const int n = fp_control_gtpu_counters_dump (host->region, &cursor, (fp_msg_gtpu_counters_t *) (reply->bytes + reply->used),
-					       LIST_ENTRIES);
+  void *entries = reply->bytes + reply->used;
+  const uint32_t n = q->header.type == FP_MSG_SERVICE_COUNTERS
+		       ? fp_control_service_counters_dump (host->region, &cursor, entries, LIST_ENTRIES)
+		       : fp_control_gtpu_counters_dump (host->region, &cursor, entries, LIST_ENTRIES);
 
-  if (n > 0)
-    reply->used += (uint32_t) n * entry;
-  finish_reply (reply, n > 0 ? (uint32_t) n : 0, entry, n < 0 ? n : 0, n < 0 ? 0 : cursor);
+  reply->used += n * entry;
+  finish_reply (reply, n, entry, 0, cursor);
   return true;
 }
 
@@ -307,6 +326,7 @@ host_message_step (host_t *host, host_request_t *q, host_reply_t *reply, bool *d
     case FP_MSG_DUMP:
       return dump_records (host, q, reply);
     case FP_MSG_GTPU_COUNTERS:
+    case FP_MSG_SERVICE_COUNTERS:
       return q->header.count ? read_counters (host, q, reply) : list_counters (host, q, reply);
     case FP_MSG_GTPU_PATHS:
       return list_paths (host, q, reply);

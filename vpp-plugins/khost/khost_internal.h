@@ -74,6 +74,8 @@ int khost_interface_enable (u32 sw_if_index, int is_ethernet, int enable);
 void khost_process_wake (vlib_main_t *vm);
 
 void khost_stats_init (vlib_main_t *vm);
+void khost_stats_services_init (void);
+void khost_stats_services_collect (void);
 
 /* Nanoseconds of the longest round of a thread's loop since the start, or since they were cleared. */
 u64 khost_longest_round (u32 thread_index);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The stats segment: totals, drops by reason, paths, tables, tunnels. One value for each thread (the control thread's own counts are added to the main
+/* The stats segment: totals, drops by reason, paths, tables, tunnels (Services: khost_stats_services.c). One value for each thread (the control thread's own counts are added to the main
  * thread's), copied by VPP's collector when it updates the segment; sizes are fixed before workers run. The packet path writes to the region alone.
  *
  * Tunnels stand by their slot: /khost/tunnels/rx and tx (packets and bytes) and drops have a value for each thread and slot, localTeid and endpoint say
@@ -134,6 +134,7 @@ collect (vlib_stats_collector_data_t *data)
       vlib_stats_set_gauge (stats.size[t], usage[t].size);
     }
   collect_tunnels ();
+  khost_stats_services_collect ();
   collect_rounds ();
 }
 
@@ -188,6 +189,7 @@ khost_stats_init (vlib_main_t *vm)
     }
   stats.longest_round = add ("threads", "longestRoundNs", NULL);
   add_tunnels ();
+  khost_stats_services_init ();
   registration.entry_index = stats.counter[0];
   vlib_stats_register_collector_fn (&registration);
 }

@@ -136,6 +136,7 @@ show_services (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *com
       const u32 slot = fp_word_slot (word);
       const fp_service_t *s = fp_service_at (r, slot);
       const u64 policy = fp_service_policy (s);
+      fp_msg_service_counters_t c;
 
       if (show.id && s->id != show.id)
 	continue;
@@ -151,6 +152,9 @@ show_services (vlib_main_t *vm, unformat_input_t *input, vlib_cli_command_t *com
 		       fp_policy_flags (policy) & FP_SERVICE_AFFINITY_CLIENT_IP ? ", client affinity" : "",
 		       fp_policy_flags (policy) & FP_SERVICE_INTERNAL_LOCAL ? ", internal traffic local" : "",
 		       fp_policy_flags (policy) & FP_SERVICE_EXTERNAL_LOCAL ? ", external traffic local" : "");
+      fp_service_counters_read (r, slot, &c);
+      vlib_cli_output (vm, "    towards endpoints %llu packets %llu bytes, back %llu packets %llu bytes, %llu sessions, %llu begun",
+		       c.forward_packets, c.forward_bytes, c.reverse_packets, c.reverse_bytes, c.sessions, c.sessions_created);
       show_frontends (vm, r, slot, show.max);
       show_endpoints (vm, r, slot, show.max);
     }
