@@ -16,6 +16,7 @@ from vpp_operator.dataplane.protocol import (
     EngineStats,
     Failure,
     PathState,
+    ServiceCounters,
     TunnelCounters,
 )
 from vpp_operator.dataplane.records import (
@@ -24,6 +25,7 @@ from vpp_operator.dataplane.records import (
     GtpuEndpointRecord,
     GtpuPeerRecord,
     GtpuTunnelRecord,
+    ServiceRecord,
     Table,
     UePrefixRecord,
     digest,
@@ -60,6 +62,8 @@ class MemoryDataplane:
     log: list[str] = field(default_factory=list)
     tunnel_counters: dict[bytes, TunnelCounters] = field(default_factory=dict)
     """By the key of the tunnel's record; a programmed tunnel without an entry has counted nothing."""
+    service_figures: dict[int, ServiceCounters] = field(default_factory=dict)
+    """By the id of the Service record."""
     paths: dict[bytes, PathState] = field(default_factory=dict)
     """By the key of the peer's record; a programmed peer without an entry is in no known state."""
 
@@ -176,6 +180,15 @@ class MemoryDataplane:
     async def stats(self) -> EngineStats:
         self._reach()
         return EngineStats(0, {}, {}, {}, {}, 0)
+
+    async def service_counters(self, keys: Sequence[bytes] | None = None) -> list[ServiceCounters]:
+        self._reach()
+        services = self.tables[Table.SERVICE]
+        found = []
+        for key in services if keys is None else (key for key in keys if key in services):
+            service = ServiceRecord.unpack(services[key]).id
+            found.append(self.service_figures.get(service, ServiceCounters(service)))
+        return found
 
     async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:
         self._reach()

@@ -14,6 +14,7 @@ from vpp_operator.dataplane.protocol import (
     EngineStats,
     Failure,
     PathState,
+    ServiceCounters,
     TunnelCounters,
 )
 from vpp_operator.dataplane.records import Table
@@ -73,6 +74,10 @@ class ChosenDataplane:
     async def stats(self) -> EngineStats:
         """Read counters and table sizes."""
         return await self._dataplane.stats()
+
+    async def service_counters(self, keys: Sequence[bytes] | None = None) -> list[ServiceCounters]:
+        """Read the counters of Services by the keys of their records, or of all; absent ones are left out."""
+        return await self._dataplane.service_counters(keys)
 
     async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:
         """Read the counters of tunnels by the keys of their records, or of all; absent ones are left out."""

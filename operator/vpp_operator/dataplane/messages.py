@@ -11,10 +11,10 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vpp_operator.dataplane import wire
 from vpp_operator.dataplane.model import decode_info, decode_stats
@@ -26,6 +26,7 @@ from vpp_operator.dataplane.protocol import (
     EngineStats,
     Failure,
     PathState,
+    ServiceCounters,
     TunnelCounters,
 )
 from vpp_operator.dataplane.records import KEY_SIZE, Table
@@ -38,6 +39,7 @@ IN_FLIGHT = 8
 """Bulk messages on their way at once: enough that the engine never waits for the next one."""
 
 Answer = tuple[Header, bytes]
+_Counters = TypeVar("_Counters", TunnelCounters, ServiceCounters)
 
 
 def errno_text(code: int) -> str:
@@ -196,16 +198,31 @@ class MessageDataplane:
 
     async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:
         """Read the counters of tunnels by the keys of their records, or of all; absent ones are left out."""
-        found: list[TunnelCounters] = []
+        return await self._counters(MessageType.GTPU_COUNTERS, Table.GTPU_TUNNEL, keys, wire.decode_counters)
+
+    async def service_counters(self, keys: Sequence[bytes] | None = None) -> list[ServiceCounters]:
+        """Read the counters of Services by the keys of their records, or of all; absent ones are left out."""
+        return await self._counters(
+            MessageType.SERVICE_COUNTERS, Table.SERVICE, keys, wire.decode_service_counters
+        )
+
+    async def _counters(
+        self,
+        kind: MessageType,
+        table: Table,
+        keys: Sequence[bytes] | None,
+        decode: Callable[[Header, bytes], list[_Counters]],
+    ) -> list[_Counters]:
+        found: list[_Counters] = []
         if keys is None:
-            async for header, payload in self._pages(_Step(MessageType.GTPU_COUNTERS)):
+            async for header, payload in self._pages(_Step(kind)):
                 with self._decoding():
-                    found += wire.decode_counters(header, payload)
+                    found += decode(header, payload)
             return found
         for part in wire.changes(keys):
-            header, payload = await self._call(_Step(MessageType.GTPU_COUNTERS, Table.GTPU_TUNNEL, part))
+            header, payload = await self._call(_Step(kind, table, part))
             with self._decoding():
-                found += wire.decode_counters(header, payload)
+                found += decode(header, payload)
         return found
 
     async def gtpu_paths(self) -> list[PathState]:

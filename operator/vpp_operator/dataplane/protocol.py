@@ -25,6 +25,7 @@ __all__ = [
     "PathCondition",
     "PathState",
     "PathStats",
+    "ServiceCounters",
     "TableStats",
     "TunnelCounters",
 ]
@@ -150,6 +151,23 @@ class TunnelCounters:
     """The peer does not know the remote TEID; cleared when the tunnel is changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceCounters:
+    """Totals of one Service record since it was made or the engine started; bytes are those of IP packets.
+
+    ``forward`` went towards endpoints, ``reverse`` back to clients. ``service`` is the record's id.
+    """
+
+    service: int
+    forward_packets: int = 0
+    forward_bytes: int = 0
+    reverse_packets: int = 0
+    reverse_bytes: int = 0
+    sessions: int = 0
+    """Flows tracked now; those of before an engine's restart are among them."""
+    sessions_created: int = 0
+
+
 class PathCondition(IntEnum):
     """State of the path to a peer, by Echo Requests (TS 29.281, 7.2.1)."""
 
@@ -207,6 +225,10 @@ class Dataplane(Protocol):
 
     async def stats(self) -> EngineStats:
         """Read counters and table sizes."""
+        ...
+
+    async def service_counters(self, keys: Sequence[bytes] | None = None) -> list[ServiceCounters]:
+        """Read the counters of Services by the keys of their records, or of all; absent ones are left out."""
         ...
 
     async def gtpu_counters(self, keys: Sequence[bytes] | None = None) -> list[TunnelCounters]:

@@ -12,7 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from vpp_operator.dataplane.protocol import PathCondition, PathState, TunnelCounters
+from vpp_operator.dataplane.protocol import (
+    PathCondition,
+    PathState,
+    ServiceCounters,
+    TunnelCounters,
+)
 from vpp_operator.dataplane.records import KEY_SIZE, RECORD_SIZE, Table
 
 __all__ = [
@@ -30,6 +35,7 @@ __all__ = [
     "decode_failures",
     "decode_paths",
     "decode_records",
+    "decode_service_counters",
     "encode",
 ]
 
@@ -41,6 +47,7 @@ REPLY = 0x8000
 
 _FAILURE = struct.Struct("<Ii")
 _COUNTERS = struct.Struct("<QIIQQQQQ")
+_SERVICE_COUNTERS = struct.Struct("<QQQQQQQ")
 _PATH = struct.Struct("<QB7x16sBBBxIQ")
 _END_MARKER_SEEN = 1
 _ERROR_INDICATION_SEEN = 2
@@ -63,6 +70,7 @@ class MessageType(IntEnum):
     FLUSH_SESSIONS = 8
     GTPU_COUNTERS = 9
     GTPU_PATHS = 10
+    SERVICE_COUNTERS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +187,12 @@ def decode_counters(header: Header, payload: bytes) -> list[TunnelCounters]:
             payload
         )
     ]
+
+
+def decode_service_counters(header: Header, payload: bytes) -> list[ServiceCounters]:
+    """Return the entries of an answer to SERVICE_COUNTERS."""
+    _expect(header, payload, _SERVICE_COUNTERS.size)
+    return [ServiceCounters(*entry) for entry in _SERVICE_COUNTERS.iter_unpack(payload)]
 
 
 def decode_paths(header: Header, payload: bytes) -> list[PathState]:
