@@ -22,6 +22,8 @@ from tests.contract.engines import ENGINES, engine_named
 from vpp_operator.dataplane.records import Protocol
 
 CAP_NET_RAW = 13
+LAYOUT_AT = 16
+"""Where the region's header has the hash of its layout (fp_layout.h)."""
 
 
 @pytest.fixture
@@ -187,6 +189,25 @@ async def test_damaged_region_is_replaced(bare_engine: EmbeddedEngine, damage: s
     async with bare_engine.dataplane() as dataplane:
         assert not (await dataplane.info()).attached
     await works(bare_engine)
+
+
+async def test_region_of_another_layout_is_discarded_with_a_warning(bare: Engine) -> None:
+    """Who reads the log learns that connections began anew, and why; a first start says no such thing."""
+    add_host_link(bare.namespace)
+    bare.start()
+    await works(bare)
+    assert "discarded" not in bare.log()
+    bare.stop()
+    bare.overwrite_region(LAYOUT_AT, b"another.")
+    bare.start()
+    async with bare.dataplane() as dataplane:
+        info = await dataplane.info()
+    assert not info.attached and info.kept_sessions == 0
+    (line,) = [line for line in bare.log().splitlines() if "discarded" in line]
+    assert (
+        "the region has another layout (another version wrote it)" in line and str(bare.region_path) in line
+    )
+    await works(bare)
 
 
 def test_log_is_json_and_says_what_happened(bare_engine: EmbeddedEngine) -> None:

@@ -49,6 +49,9 @@ open_region (emb_engine_t *e)
   const emb_options_t *o = &e->options;
   int rv = host_region_open (&e->host, o->region, &o->sizes, o->workers, waiting);
 
+  if (rv == 0 && e->host.report.discarded)
+    EMB_LOG (EMB_WARNING, "discarded the region, connections begin anew", host_json_str (&j, "region", o->region),
+	     host_json_str (&j, "reason", e->host.report.reason));
   if (rv == 0)
     EMB_LOG (EMB_INFO, e->host.report.attached ? "attached to the region" : "made a new region",
 	     host_json_str (&j, "region", o->region), host_json_u64 (&j, "bytes", e->host.region->size),

@@ -28,6 +28,7 @@
 typedef struct
 {
   u8 attached;		/* 1: sessions and tables of before are in use; 0: everything is new */
+  u8 discarded;		/* 1: there was a region, or what looked like one, that could not be used */
   const char *reason;	/* why not attached ("" if attached) */
   char message[200];	/* what failed and the remedy, if fp_region_open failed */
   u64 sessions;		/* kept, both families */
@@ -286,6 +287,7 @@ fp_region_try (fp_region_t *r, const char *path, const char *boot_id, fp_region_
     rep->reason = "the file is no region, or its creation was cut short";
   else
     rep->reason = fp_header_refused (&h, &r->capacity, boot_id, r->size, (u64) st.st_size);
+  rep->discarded = rep->reason && st.st_size > 0;
   if (rep->reason)
     return 0;
   int rc = fp_region_allocate (r, path, 0, rep);

@@ -29,6 +29,8 @@ open_region (khost_control_t *kc, u32 n_workers)
 
   kc->host.region = &kc->region;
   rv = host_region_open (&kc->host, kc->options.region, &kc->options.sizes, n_workers, waiting);
+  if (rv == 0 && report->discarded)
+    khost_log (WARNING, "region %s: discarded because %s; connections begin anew", kc->options.region, report->reason);
   if (rv == 0)
     khost_log (NOTICE, "region %s: %s%s%s, %llu bytes, %llu sessions kept, %s, %llu us", kc->options.region,
 	       report->attached ? "attached" : "made anew", report->attached ? "" : " because ", report->reason, report->bytes,
