@@ -12,9 +12,10 @@ from pathlib import Path
 from bench.vpp.engine import BenchError
 from bench.vpp.records import Rate
 
-from vpp_operator.agent.plan import plan_all
+from vpp_operator.agent.loop import Loop
+from vpp_operator.agent.plan import Digests, Plan, acknowledge, add_keys
 from vpp_operator.dataplane.protocol import Batch, DataplaneError
-from vpp_operator.dataplane.records import KEY_SIZE, Record, Table
+from vpp_operator.dataplane.records import KEY_SIZE, Record, Table, digest, packed
 from vpp_operator.dataplane.vpp.adapter import VppDataplane
 
 
@@ -35,10 +36,14 @@ class Timed:
 
 @dataclass
 class Control:
-    """One VPP's tables. `held` is what was programmed, packed, by table and key."""
+    """One VPP's tables.
+
+    `held` is what was programmed, packed, by table and key; `acknowledged` its digests.
+    """
 
     socket: Path
     held: dict[Table, dict[bytes, bytes]] = field(default_factory=dict)
+    acknowledged: Digests = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._runner = asyncio.Runner()
@@ -54,20 +59,27 @@ class Control:
         self._runner.close()
 
     def program(self, records: Sequence[Record]) -> Timed:
-        """Add records to what the tables hold; BenchError names the first that is refused."""
+        """Add records to what the tables hold; BenchError names the first that is refused.
+
+        In turns of as many records as the agent takes at once; as there, each is compared with what the
+        engine has acknowledged, and what it takes is noted.
+        """
         timed = Timed(len(records))
-        began = time.perf_counter()
-        wanted: dict[Table, dict[bytes, bytes]] = {}
-        for record in records:
-            raw = record.pack()
-            wanted.setdefault(record.TABLE, {})[raw[: record.KEY]] = raw
-        timed.pack = time.perf_counter() - began
-        began = time.perf_counter()
-        batch = plan_all(wanted, {}, list(wanted)).batch()
-        timed.difference = time.perf_counter() - began
-        timed.apply = self.apply(batch)
-        for table, rows in wanted.items():
-            self.held.setdefault(table, {}).update(rows)
+        for start in range(0, len(records), Loop.BATCH):
+            began = time.perf_counter()
+            wanted = packed(records[start : start + Loop.BATCH])
+            for table, rows in wanted.items():
+                self.held.setdefault(table, {}).update(rows)
+            timed.pack += time.perf_counter() - began
+            began = time.perf_counter()
+            plan = Plan()
+            for table, rows in wanted.items():
+                add_keys(plan, table, rows, wanted, self.acknowledged)
+            timed.difference += time.perf_counter() - began
+            timed.apply += self.apply(plan.batch())
+            began = time.perf_counter()
+            acknowledge(plan, (), self.acknowledged)
+            timed.difference += time.perf_counter() - began
         return timed
 
     def apply(self, batch: Batch) -> float:
@@ -88,13 +100,17 @@ class Control:
         self.apply(
             Batch({}, {table: [raw[: KEY_SIZE[table]] for raw in raws] for table, raws in gone.items()})
         )
+        for table in gone:
+            self.acknowledged.pop(table, None)
         return gone
 
     def restore(self, gone: Mapping[Table, Sequence[bytes]]) -> None:
         """Put packed records into the tables."""
         self.apply(Batch(gone, {}))
         for table, raws in gone.items():
-            self.held.setdefault(table, {}).update((raw[: KEY_SIZE[table]], raw) for raw in raws)
+            rows = {raw[: KEY_SIZE[table]]: raw for raw in raws}
+            self.held.setdefault(table, {}).update(rows)
+            self.acknowledged.setdefault(table, {}).update((key, digest(raw)) for key, raw in rows.items())
 
     def dump(self, table: Table) -> Rate:
         """Read keys and digests of a whole table, as the agent does after a restart."""
@@ -113,6 +129,10 @@ class Control:
         """Counters and drops of the engine by name."""
         stats = self._runner.run(self._dataplane.stats())
         return Counter({**stats.counters, **{f"drop {name}": n for name, n in stats.drops.items()}})
+
+    def forget_flows(self) -> None:
+        """End all sessions."""
+        self._runner.run(self._dataplane.flush_sessions())
 
     def sessions(self) -> int:
         """Sessions alive."""

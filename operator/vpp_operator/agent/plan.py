@@ -45,29 +45,29 @@ def add_keys(plan: Plan, table: Table, keys: Iterable[bytes], desired: Records, 
     A UE prefix goes from one tunnel to another by a deletion before the new record: its whole value is the
     tunnel's name, and an engine refuses to take it away from a tunnel that has it.
     """
+    keys = looked_at = list(keys)
     want = desired.get(table, {})
     have = actual.get(table, {})
-    upserts: list[bytes] = []
-    changed: list[bytes] = []
-    digests: list[int] = []
+    records = list(map(want.get, keys))
     deletes: list[bytes] = []
-    for key in keys:
-        record = want.get(key)
-        if record is None:
-            if key in have:
-                deletes.append(key)
-            continue
-        mark = digest(record)
-        held = have.get(key)
-        if held != mark:
-            upserts.append(record)
-            changed.append(key)
-            digests.append(mark)
-            if held is not None and table is Table.GTPU_UE:
-                deletes.append(key)
+    if None in records:
+        deletes = [key for key, record in zip(keys, records, strict=True) if record is None and key in have]
+        keys = [key for key, record in zip(keys, records, strict=True) if record is not None]
+    upserts = [record for record in records if record is not None]
+    digests = list(map(digest, upserts))
+    held = list(map(have.get, keys))
+    if held.count(None) < len(held):
+        changed = [i for i, (old, new) in enumerate(zip(held, digests, strict=True)) if old != new]
+        if table is Table.GTPU_UE:
+            gone = {*deletes, *(keys[i] for i in changed if held[i] is not None)}
+            deletes = [key for key in looked_at if key in gone]
+        if len(changed) < len(keys):
+            keys = [keys[i] for i in changed]
+            upserts = [upserts[i] for i in changed]
+            digests = [digests[i] for i in changed]
     if upserts:
         plan.upserts.setdefault(table, []).extend(upserts)
-        plan.keys.setdefault(table, []).extend(changed)
+        plan.keys.setdefault(table, []).extend(keys)
         plan.digests.setdefault(table, []).extend(digests)
     if deletes:
         plan.deletes.setdefault(table, []).extend(deletes)
@@ -105,7 +105,8 @@ def acknowledge_slices(
         have, marks = actual.setdefault(table, {}), plan.digests[table]
         for start in range(0, len(keys), slice_size):
             part = keys[start : start + slice_size]
-            for key, mark in zip(part, marks[start : start + slice_size], strict=True):
-                if not failed or (table, key) not in failed:
-                    have[key] = mark
+            taken: Iterable[tuple[bytes, int]] = zip(part, marks[start : start + slice_size], strict=True)
+            if failed:
+                taken = (entry for entry in taken if (table, entry[0]) not in failed)
+            have.update(taken)
             yield len(part)

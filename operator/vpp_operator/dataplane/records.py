@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import ClassVar, Self
@@ -48,6 +49,7 @@ __all__ = [
     "digest",
     "gtpu_endpoint_id",
     "gtpu_switches",
+    "packed",
     "service_id",
 ]
 
@@ -196,10 +198,6 @@ DSCP_INNER = 255
 """DSCP of the outer packet: copied from the inner one."""
 
 
-def _address(address: IpAddress) -> bytes:
-    return address.packed.ljust(16, b"\0")
-
-
 def _from_address(family: int, raw: bytes) -> IpAddress:
     return ipaddress.IPv4Address(raw[:4]) if family == 4 else ipaddress.IPv6Address(raw)
 
@@ -229,7 +227,7 @@ class ConfigRecord:
 
     def pack(self) -> bytes:
         """Return the 32 bytes of the record."""
-        address = _address(self.address) if self.address is not None else bytes(16)
+        address = self.address.packed if self.address is not None else b""
         return self.LAYOUT.pack(self.key, self.index, self.value, address)
 
     @classmethod
@@ -256,7 +254,7 @@ class PrefixRecord:
         """Return the 32 bytes of the record (the value, 8 bytes, is reserved and zero)."""
         net = self.network
         return self.LAYOUT.pack(
-            self.vrf, net.version, net.prefixlen, self.prefix_class, _address(net.network_address), 0
+            self.vrf, net.version, net.prefixlen, self.prefix_class, net.network_address.packed, 0
         )
 
     @classmethod
@@ -317,7 +315,7 @@ class FrontendRecord:
 
     def pack(self) -> bytes:
         """Return the 48 bytes of the record."""
-        address = _address(self.address) if self.address is not None else bytes(16)
+        address = self.address.packed if self.address is not None else b""
         node_port = self.kind == FrontendKind.NODE_PORT
         return self.LAYOUT.pack(
             self.vrf, self.family, self.protocol, self.port, node_port, address, self.service, self.kind
@@ -347,7 +345,7 @@ class EndpointRecord:
     def pack(self) -> bytes:
         """Return the 40 bytes of the record."""
         return self.LAYOUT.pack(
-            self.service, self.address.version, self.port, 0, _address(self.address), self.flags
+            self.service, self.address.version, self.port, 0, self.address.packed, self.flags
         )
 
     @classmethod
@@ -393,7 +391,7 @@ class GtpuEndpointRecord:
         return self.LAYOUT.pack(
             self.vrf,
             self.address.version,
-            _address(self.address),
+            self.address.packed,
             self.id,
             self.teid_base,
             self.teid_count,
@@ -448,7 +446,7 @@ class GtpuPeerRecord:
         return self.LAYOUT.pack(
             self.endpoint,
             self.address.version,
-            _address(self.address),
+            self.address.packed,
             self.echo_interval_ms,
             self.t3_ms,
             self.mtu,
@@ -487,7 +485,7 @@ class GtpuTunnelRecord:
             self.local_teid,
             self.remote_teid,
             self.inner_vrf,
-            _address(self.remote),
+            self.remote.packed,
             self.payload,
             self.psc,
             self.qfi,
@@ -532,10 +530,10 @@ class UePrefixRecord:
     def pack(self) -> bytes:
         """Return the 40 bytes of the record."""
         if isinstance(self.prefix, int):
-            family, length, address = 0, 12, self.prefix.to_bytes(2, "big").ljust(16, b"\0")
+            family, length, address = 0, 12, self.prefix.to_bytes(2, "big")
         else:
             family, length = self.prefix.version, self.prefix.prefixlen
-            address = _address(self.prefix.network_address)
+            address = self.prefix.network_address.packed
         return self.LAYOUT.pack(self.inner_vrf, family, length, address, self.endpoint, self.local_teid)
 
     @classmethod
@@ -559,6 +557,16 @@ Record = (
     | GtpuTunnelRecord
     | UePrefixRecord
 )
+
+
+def packed(records: Iterable[Record]) -> dict[Table, dict[bytes, bytes]]:
+    """Return the packed records by table and key; of two with the same key the later one."""
+    found: dict[type[Record], dict[bytes, bytes]] = {kind: {} for kind in _TYPES}
+    for record in records:
+        raw = record.pack()
+        found[type(record)][raw[: record.KEY]] = raw
+    return {kind.TABLE: rows for kind, rows in found.items() if rows}
+
 
 _TYPES: tuple[type[Record], ...] = (
     ConfigRecord,
