@@ -205,6 +205,11 @@ class Vpp:
         """Of the binary API."""
         return self.directory / "api.sock"
 
+    @property
+    def stats_socket(self) -> Path:
+        """Of the statistics segment."""
+        return self.directory / "stats.sock"
+
     def transport(self) -> Any:
         """The client of vpp_papi itself, for what must be measured below `call`."""
         return self._api

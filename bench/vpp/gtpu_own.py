@@ -13,6 +13,7 @@ from vpp_operator.dataplane.records import (
     ConfigKey,
     ConfigRecord,
     GtpuEndpointRecord,
+    GtpuPayload,
     GtpuPeerRecord,
     GtpuPsc,
     GtpuSwitch,
@@ -29,7 +30,7 @@ from vpp_operator.dataplane.records import (
 ENDPOINT = gtpu_endpoint_id("bench")
 PLUGIN = frozenset(
     f"kgtpu{family}-{node}" for family in (4, 6) for node in ("input", "bypass", "local", "encap")
-)
+) | {"kgtpu-frame-input"}
 TABLES = (Table.GTPU_UE, Table.GTPU_TUNNEL, Table.GTPU_PEER, Table.GTPU_ENDPOINT)
 LOOPS = {1: "single", 2: "dual", 4: "quad"}
 
@@ -99,6 +100,10 @@ class Switches:
         """Counters that every encapsulated packet adds to."""
         return ("gtpuEncapsulated", *(["gtpuOuterLookupSkipped"] if self.skip_outer else []))
 
+    def frame_path(self) -> tuple[str, ...]:
+        """Nodes of a frame into a tunnel over IPv4 that carries Ethernet."""
+        return ("kgtpu-frame-input", *(() if self.skip_outer else ("ip4-lookup",)), "ip4-rewrite")
+
     def encap_path(self, family: int = 4) -> tuple[str, ...]:
         """Nodes from IPv4 input to the rewrite; `family` is the outer packet's."""
         outer = () if self.skip_outer else (f"ip{family}-lookup",)
@@ -140,6 +145,14 @@ def records(
         found.append(GtpuTunnelRecord(endpoint, i + 1, i + 1, remote, psc=psc, qfi=qfi))
         found.append(UePrefixRecord(ipaddress.IPv4Network((users + i, 32)), endpoint, i + 1))
     return found
+
+
+def frame_records(peer: str, teid: int, vlan: int) -> list[Record]:
+    """A tunnel to a peer that is there; it carries the frames of a VLAN."""
+    return [
+        GtpuTunnelRecord(ENDPOINT, teid, teid, ipaddress.ip_address(peer), payload=GtpuPayload.ETHERNET),
+        UePrefixRecord(vlan, ENDPOINT, teid),
+    ]
 
 
 def feature(vpp: Vpp, interface: str, node: str) -> Switch:

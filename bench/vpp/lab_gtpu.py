@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bench.vpp import gtpu_in_tree, gtpu_own, network
+from bench.vpp import gtpu_in_tree, gtpu_own, network, packets
 from bench.vpp.control import Control
 from bench.vpp.engine import Setup, Vpp
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.labs import Bench, count_text, round_packets, side_by_side
-from bench.vpp.measure import Case, Switch
+from bench.vpp.measure import VECTOR, Case, Switch
 from bench.vpp.network import Pair, address
 from bench.vpp.records import Rate
 
@@ -190,17 +190,19 @@ def set_switches(vpp: Vpp, control: Control, to: Pair, switches: Switches) -> Sw
 
 
 def encapsulation(tunnels: int) -> Callable[[Bench], None]:
-    """Frames of 64 bytes to users behind tunnels: 100 bytes out; and one Ethernet tunnel, 114 bytes out."""
+    """Frames of 64 bytes to users behind tunnels: 100 bytes out; and one Ethernet tunnel, 114 bytes out.
+
+    For ours, whose frames of all tunnels come by one interface, a VLAN tag is added to the 64 bytes.
+    """
 
     def run(bench: Bench) -> None:
         def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
             to = network.pair(vpp, 2)
             _program(bench, control, to, to.next_hop, tunnels)
             ours = [_own_encap(vpp, control, to, tunnels, at_random) for at_random in _orders(tunnels)]
-            bench.measure(vpp, [*cases, *ours], control)
             if tunnels == 1:
-                reason = "kgtpu carries no Ethernet payload in the graph yet"
-                bench.leave(ENCAP, "kgtpu, Ethernet payload", load_text(1, False), reason)
+                ours.append(_own_frames(vpp, control, to))
+            bench.measure(vpp, [*cases, *ours], control)
 
         _beside(bench, ENCAP, tunnels, 1, lambda vpp: _in_tree_encap(vpp, tunnels), own)
 
@@ -258,6 +260,26 @@ def _own_encap(vpp: Vpp, control: Control, to: Pair, tunnels: int, at_random: bo
         ALL.encap_path(),
         gtpu_own.PLUGIN,
         round_packets(tunnels),
+        switch=set_switches(vpp, control, to, ALL),
+        proof=ALL.encap_proof(),
+    )
+
+
+def _own_frames(vpp: Vpp, control: Control, to: Pair) -> Case:
+    """Frames of a VLAN that enter another pair, into a tunnel to the same peer."""
+    link, vlan = network.pair(vpp, 3), 100
+    vpp.cli(f"set khost interface {link.inside} ethernet")
+    control.program(gtpu_own.frame_records(to.next_hop, 2, vlan))
+    inner = packets.udp(address("16.0.0.1"), gtpu_in_tree.USERS, 2000, 1000, gtpu_in_tree.PLAIN)
+    frames = (packets.tagged(link.inside_mac, vlan, inner) for _ in range(VECTOR))
+    network.add_frames(vpp, "frames", link.inside, frames)
+    return Case(
+        ENCAP,
+        "kgtpu, all switches on, Ethernet payload (VLAN)",
+        load_text(1, False),
+        "frames",
+        ALL.frame_path(),
+        gtpu_own.PLUGIN,
         switch=set_switches(vpp, control, to, ALL),
         proof=ALL.encap_proof(),
     )

@@ -120,12 +120,18 @@ def awake(vpp: Vpp) -> Iterator[None]:
 def add_stream(
     vpp: Vpp, name: str, interface: str, mac: bytes, ip_packets: Iterable[bytes], worker: int = 0
 ) -> int:
-    """A stream that sends these packets as frames into the interface, over and over; their number.
+    """`add_frames`, of frames that hold these packets."""
+    frames = (packets.ethernet(mac, packet) for packet in ip_packets)
+    return add_frames(vpp, name, interface, frames, worker)
+
+
+def add_frames(vpp: Vpp, name: str, interface: str, frames: Iterable[bytes], worker: int = 0) -> int:
+    """A stream that sends these frames into the interface, over and over; their number.
 
     The worker of that number makes them, and carries them.
     """
     path = vpp.directory / f"{name}.pcap"
-    count = packets.write_pcap(path, (packets.ethernet(mac, packet) for packet in ip_packets))
+    count = packets.write_pcap(path, frames)
     number = interface.removeprefix("pg")
     vpp.cli(
         f"packet-generator new {{ name {name} source pg{number} pcap {path} worker {worker} "

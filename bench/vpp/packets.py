@@ -108,6 +108,12 @@ def ethernet(mac: bytes, packet: bytes) -> bytes:
     return (mac + PEER_MAC + kind + packet).ljust(60, b"\0")
 
 
+def tagged(mac: bytes, vlan: int, packet: bytes) -> bytes:
+    """An Ethernet frame of an IPv4 packet to `mac`, with a VLAN tag (IEEE 802.1Q)."""
+    frame = ethernet(mac, packet)
+    return frame[:12] + struct.pack("!HH", 0x8100, vlan) + frame[12:]
+
+
 def shuffled(count: int, seed: int = 1) -> Sequence[int]:
     """0..count-1 in an order that is the same in every run."""
     order = list(range(count))

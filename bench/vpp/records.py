@@ -75,9 +75,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Two workers: clocks per packet of the path, the mean of both workers.
+    """Two workers: packets a second by the clock on the wall, all that VPP and the generator do included.
 
-    `alone`: while the other one has no packets; `both`: at the same time.
+    `one`: of a worker while the other one has no packets, the mean of both; `both`: of the two in sum, while
+    both are at work.
     """
 
     group: str
@@ -86,13 +87,13 @@ class Scaling:
     rounds: int
     others: float
     """As in Row."""
-    alone: Spread
+    one: Spread
     both: Spread
 
     @property
     def ratio(self) -> float:
         """Packets a second of both against one of them; 2 at best."""
-        return 2 * self.alone.median / self.both.median
+        return self.both.median / self.one.median
 
 
 @dataclass(frozen=True)
@@ -125,22 +126,22 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     rates: list[Rate] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
-    scalings: list[Scaling] = field(default_factory=list)
+    workers: list[Scaling] = field(default_factory=list)
 
     def merged(self, newer: Results) -> Results:
         """These records, those of the same case and load replaced by the newer ones'."""
         rows = {(r.group, r.case, r.load): r for r in self.rows + newer.rows}
         rates = {(r.group, r.case, r.records): r for r in self.rates + newer.rates}
         left = {(r.group, r.case, r.load): r for r in self.left + newer.left}
-        scalings = {(r.group, r.case, r.load): r for r in self.scalings + newer.scalings}
+        workers = {(r.group, r.case, r.load): r for r in self.workers + newer.workers}
         measured = {(r.group, r.case, r.load) for r in newer.rows}
-        measured |= {(r.group, r.case, r.load) for r in newer.scalings}
+        measured |= {(r.group, r.case, r.load) for r in newer.workers}
         return Results(
             newer.machine or self.machine,
             list(rows.values()),
             list(rates.values()),
             [item for key, item in left.items() if key not in measured],
-            list(scalings.values()),
+            list(workers.values()),
         )
 
     def to_json(self) -> str:
@@ -156,12 +157,12 @@ class Results:
             [_row(row) for row in data["rows"]],
             [Rate(**rate) for rate in data["rates"]],
             [Left(**left) for left in data["left"]],
-            [_scaling(scaling) for scaling in data.get("scalings", [])],
+            [_scaling(scaling) for scaling in data.get("workers", [])],
         )
 
 
 def _scaling(data: dict[str, object]) -> Scaling:
-    spreads = {name: Spread(**data[name]) for name in ("alone", "both")}  # type: ignore[arg-type]
+    spreads = {name: Spread(**data[name]) for name in ("one", "both")}  # type: ignore[arg-type]
     return Scaling(**(data | spreads))  # type: ignore[arg-type]
 
 

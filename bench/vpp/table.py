@@ -14,7 +14,8 @@ END = "<!-- bench-vpp: end -->"
 
 FEW_PROCESSORS = (
     "This machine has {} processors: VPP's main thread and all other processes run on those of the workers,"
-    " too, and are counted where they interrupt them. The processors may also be two halves of one core."
+    " too. A round counts if each worker had 95 % of its processor. The processors may also be two halves of"
+    " one core: the first row, whose workers share no table of ours, says what is the most here."
 )
 
 
@@ -95,23 +96,25 @@ def rates_table(rates: Sequence[Rate]) -> list[str]:
 
 def scalings_table(scalings: Sequence[Scaling], machine: Machine | None) -> list[str]:
     """Two workers against one."""
-    clock = machine.clocks_per_second if machine else 0.0
     processors = machine.processors if machine else 0
     lines = [
-        "Clocks per packet of the path, the mean of both workers: while the other one has nothing to do, and",
-        "while both are at work; packets a second follow from them.",
+        "Million packets a second by the clock on the wall, generator and all else included: one worker",
+        "while the other one has nothing to do, and both in sum while both are at work.",
         *([FEW_PROCESSORS.format(processors)] if processors < 3 else []),
         "",
-        "| case | load | one worker | both | Mpackets/s: one | both | times |",
-        "|---|---|---|---|---|---|---|",
+        "| case | load | one worker | both | times |",
+        "|---|---|---|---|---|",
     ]
     for found in scalings:
-        one, both = (clock / clocks / 1e6 for clocks in (found.alone.median, found.both.median))
-        lines.append(
-            f"| {found.case} | {found.load} | {cell(found.alone)} | {cell(found.both)} | {one:.1f} |"
-            f" {2 * both:.1f} | {found.ratio:.2f} |"
-        )
+        one, both = (million(value) for value in (found.one, found.both))
+        lines.append(f"| {found.case} | {found.load} | {one} | {both} | {found.ratio:.2f} |")
     return [*lines, "", _meanwhile(scalings)]
+
+
+def million(value: Spread) -> str:
+    """Median and range of the rounds, in millions."""
+    median, low, high = (f"{part / 1e6:.1f}" for part in (value.median, value.low, value.high))
+    return f"{median} ({low} to {high})"
 
 
 def targets_table(results: Results) -> list[str]:
@@ -148,7 +151,7 @@ def only(results: Results, groups: str, inside: bool) -> Results:
         [row for row in results.rows if row.group.startswith(groups) is inside],
         [] if inside else results.rates,
         [item for item in results.left if item.group.startswith(groups) is inside],
-        [] if inside else results.scalings,
+        [] if inside else results.workers,
     )
 
 
@@ -172,8 +175,8 @@ def render(results: Results) -> str:
             *flows_line(rows, results.machine),
             "",
         ]
-    if results.scalings:
-        lines += ["#### Two workers", "", *scalings_table(results.scalings, results.machine), ""]
+    if results.workers:
+        lines += ["#### Two workers", "", *scalings_table(results.workers, results.machine), ""]
     if results.rates:
         lines += ["#### Programming", "", *rates_table(results.rates), ""]
     lines += targets_table(results)

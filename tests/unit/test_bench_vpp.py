@@ -11,15 +11,16 @@ from bench.vpp.engine import BenchError, Installation, Setup, find, last_words, 
 from bench.vpp.gains import gains
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_switches import combinations
-from bench.vpp.lab_workers import together
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
 from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, spread
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
 from bench.vpp.targets import verdicts
+from bench.vpp.together import Sample, doubt, window
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Dot1Q, Ether
 
 RUNTIME = """\
 Thread 0 vpp_main (lcore 0)
@@ -169,8 +170,8 @@ def results() -> Results:
                 "1 flow",
                 3,
                 0.25,
-                spread([50.0, 52.0, 51.0]),
-                spread([60.0, 61.2, 62.0]),
+                spread([10e6, 11e6, 10.4e6]),
+                spread([17e6, 18.2e6, 19e6]),
             )
         ],
     )
@@ -207,10 +208,10 @@ def test_tables() -> None:
 
 def test_table_of_two_workers() -> None:
     text = table.render(results())
-    assert "| klb | 1 flow | 51 (50 to 52) | 61 (60 to 62) | 51.0 | 85.0 | 1.67 |" in text
+    assert "| klb | 1 flow | 10.4 (10.0 to 11.0) | 18.2 (17.0 to 19.0) | 1.75 |" in text
     assert "This machine has 2 processors" in text
     few = dataclasses.replace(results().machine or pytest.fail(), processors=4)
-    assert "This machine has" not in "".join(table.scalings_table(results().scalings, few))
+    assert "This machine has" not in "".join(table.scalings_table(results().workers, few))
 
 
 def test_new_flows_a_second() -> None:
@@ -222,11 +223,11 @@ def test_new_flows_a_second() -> None:
 
 def test_merging_two_workers() -> None:
     older, newer = results(), results()
-    newer.scalings = [dataclasses.replace(newer.scalings[0], rounds=9)]
+    newer.workers = [dataclasses.replace(newer.workers[0], rounds=9)]
     newer.left = []
     older.left = [Left("Two workers", "klb", "1 flow", "not at work together")]
     merged = older.merged(newer)
-    assert [found.rounds for found in merged.scalings] == [9]
+    assert [found.rounds for found in merged.workers] == [9]
     assert merged.left == []
 
 
@@ -340,6 +341,8 @@ def test_packets_are_what_scapy_would_write() -> None:
     assert (outer.len, outer[UDP].chksum) == (36 + len(plain), 0)
     assert bytes(IP(bytes(outer))) == bytes(outer)
     assert len(packets.ethernet(b"\2" * 6, plain)) == 60
+    frame = Ether(packets.tagged(b"\2" * 6, 100, plain))
+    assert (frame.dst, frame[Dot1Q].vlan, bytes(frame[IP])[: len(plain)]) == ("02:02:02:02:02:02", 100, plain)
 
 
 @pytest.mark.parametrize("inner", [bytes(range(48)), bytes(range(47))])
@@ -505,11 +508,33 @@ def test_targets_are_held_against_what_was_measured() -> None:
     assert "targets" not in table.render(results())
 
 
+def samples(*rows: tuple[float, tuple[int, ...], tuple[float, ...]]) -> list[Sample]:
+    return [Sample(*row) for row in rows]
+
+
+def test_rates_are_of_the_time_in_which_both_workers_are_at_work() -> None:
+    seen = samples(
+        (0.0, (0, 0), (5.0, 7.0)),
+        (0.1, (0, 90), (5.0, 7.1)),  # the second begins first
+        (0.2, (100, 200), (5.1, 7.2)),
+        (0.6, (500, 620), (5.5, 7.58)),
+        (0.9, (1000, 800), (5.7, 7.8)),  # the first is ready
+        (1.0, (1000, 1000), (5.7, 7.9)),
+    )
+    found = window(seen, 1000)
+    assert found is not None
+    assert found.seconds == pytest.approx(0.4)
+    assert found.rates == pytest.approx((1000.0, 1050.0))
+    assert found.shares == pytest.approx((1.0, 0.95))
+    assert not doubt(dataclasses.replace(found, shares=(1.0, 0.951)))
+    assert "94% of their processors" in doubt(dataclasses.replace(found, shares=(1.0, 0.94)))
+    assert "for 0.05 s" in doubt(dataclasses.replace(found, seconds=0.05))
+
+
 def test_workers_that_take_turns_are_not_at_work_together() -> None:
-    assert together(elapsed=1.1, busy=2.0)
-    assert not together(elapsed=2.0, busy=2.0)  # one after the other
-    assert not together(elapsed=1.9, busy=2.0)
-    assert together(elapsed=0.14, busy=0.1)  # too short to tell
+    seen = samples((0.0, (0, 0), (0, 0)), (0.5, (1000, 0), (0.5, 0)), (1.0, (1000, 1000), (0.5, 0.5)))
+    assert window(seen, 1000) is None
+    assert "together for 0.00 s" in doubt(None)
 
 
 def test_samples_of_perf_by_function() -> None:
