@@ -101,7 +101,7 @@
   _ (GTPU_NESTED, gtpuNested, "GTP-U inside a tunnel, addressed to this node's own GTP-U address")                             \
   _ (GTPU_FRAGMENT, gtpuBadFragment, "outer fragment that overlaps, or of a datagram too large or already given up")           \
   _ (GTPU_REASSEMBLY_FULL, gtpuReassemblyFull, "too many outer datagrams being reassembled")                                   \
-  _ (GTPU_NO_TUNNEL, gtpuNoTunnel, "address of a user equipment pool that no tunnel has")
+  _ (GTPU_NO_TUNNEL, gtpuNoTunnel, "user's address or VLAN that no tunnel has")
 
 enum fp_counter
 {

@@ -514,6 +514,7 @@ decap_from (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, vlib_buffer_t 
 	    {
 	      traces[i].verdict = verdicts[i];
 	      traces[i].vrf = packets[i].vrf;
+	      traces[i].vlan = packets[i].vlan;
 	    }
 	  nexts[index[i]] = carry_out (&f, b, bis[index[i]], &packets[i], &verdicts[i], payloads[i], data_size, six, from);
 	  if (traced && nexts[index[i]] != KHOST_STAYS)

@@ -50,7 +50,9 @@ format_kgtpu_decap_trace (u8 *s, va_list *args)
   s = format_header (s, t);
   s = format (s, "\n%U", format_white_space, indent);
   s = format_verdict (s, t);
-  if (t->verdict.action == FP_FORWARD && t->verdict.way != FP_WAY_PASS)
+  if (t->verdict.action == FP_FORWARD && t->verdict.way == FP_WAY_ETHERNET)
+    s = format (s, " as a frame of VLAN %u", t->vlan);
+  else if (t->verdict.action == FP_FORWARD && t->verdict.way != FP_WAY_PASS)
     s = format (s, " to inner VRF %u%s", t->vrf, t->skipped ? ", input node skipped" : "");
   return format (s, ", next %u", t->next);
 }

@@ -16,6 +16,7 @@ typedef struct
   u8 skipped; /* input node (decapsulation) or outer lookup (encapsulation) */
   u8 bytes;   /* of header */
   u16 next;
+  u16 vlan; /* of a frame out of the tunnel */
   u32 vrf;  /* inner: of the packet out of or into the tunnel */
   u32 peer; /* encapsulation */
 } kgtpu_trace_t;

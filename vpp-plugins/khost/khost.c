@@ -112,7 +112,10 @@ khost_interface_enable (u32 sw_if_index, int is_ethernet, int enable)
   if (enable)
     vec_add1 (kc->interfaces, added);
   else
-    vec_del1 (kc->interfaces, i);
+    {
+      is_ethernet = kc->interfaces[i].is_ethernet; /* whatever the caller thinks */
+      vec_del1 (kc->interfaces, i);
+    }
   /* Features are changed while workers stand still. */
   vlib_worker_thread_barrier_sync (vm);
   vec_foreach (fn, kc->interface_listeners)
