@@ -7,15 +7,17 @@ from dataclasses import replace
 
 from bench.vpp import network, services_in_tree, services_own
 from bench.vpp.control import Control
-from bench.vpp.engine import BenchError, Vpp
-from bench.vpp.labs import Bench, count_text, round_packets, side_by_side
+from bench.vpp.engine import BenchError, Setup, Vpp
+from bench.vpp.labs import NO_PLUGINS, Bench, count_text, round_packets, side_by_side
 from bench.vpp.measure import VECTOR, Case, send
 from bench.vpp.network import Pair
 from bench.vpp.records import NEW_FLOWS, Rate
+from bench.vpp.services_own import V4, V6, Family
 
 from vpp_operator.dataplane.records import Protocol
 
 KNOWN = "Services: packets of known flows, at random"
+FAMILIES = "Services: IPv6 beside IPv4, at random"
 NEW_PACKETS = 256 * VECTOR
 SLACK = 0.002
 """klb's filter takes few clients for endpoints by chance: the feature then does what klb4-vip would have."""
@@ -82,25 +84,54 @@ def _own(bench: Bench, vpp: Vpp, control: Control, flows: int, count: int, load:
     return own_cases(vpp, control, to, flows, count, load)
 
 
-def own_cases(vpp: Vpp, control: Control, to: Pair, flows: int, count: int, load: str) -> list[Case]:
+def own_cases(
+    vpp: Vpp, control: Control, to: Pair, flows: int, count: int, load: str, family: Family = V4
+) -> list[Case]:
     """Begin the flows and return the cases of their packets; BenchError if not all are alive then."""
-    cases = []
+    cases, before = [], control.sessions()
+    name = "klb" if family is V4 else "klb over IPv6"
     for protocol in (Protocol.UDP, Protocol.TCP):
-        for stream in services_own.add_streams(vpp, to, flows, count, protocol):
+        for stream in services_own.add_streams(vpp, to, flows, count, protocol, family):
             send(vpp, stream, flows)
-        for direction, path, proof in (
-            ("forward", services_own.FORWARD_PATH, "forward"),
-            ("reply", services_own.REPLY_PATH, "reverse"),
+        for what, direction, proof in (
+            ("forward", "to the Service", "forward"),
+            ("reply", "from the endpoint", "reverse"),
         ):
-            name = (
-                f"klb, {protocol.name}, {'to the Service' if direction == 'forward' else 'from the endpoint'}"
+            cases.append(
+                Case(
+                    KNOWN,
+                    f"{name}, {protocol.name}, {direction}",
+                    load,
+                    services_own.stream_name(protocol, what, family),
+                    family.path,
+                    services_own.PLUGIN,
+                    round_packets(flows),
+                    slack=SLACK,
+                    proof=(proof,),
+                )
             )
-            stream = f"{protocol.name.lower()}-{direction}"
-            plugin, length = services_own.PLUGIN, round_packets(flows)
-            cases.append(Case(KNOWN, name, load, stream, path, plugin, length, slack=SLACK, proof=(proof,)))
-    if (alive := control.sessions()) != 2 * flows:
+    if (alive := control.sessions() - before) != 2 * flows:
         raise BenchError(f"{alive} sessions are alive, not {2 * flows}: flows were not entered")
     return cases
+
+
+def families(flows: int, count: int) -> Callable[[Bench], None]:
+    """Known flows over IPv4 and over IPv6 in turns, so many of each; VPP's lb and cnat are not in it."""
+
+    def run(bench: Bench) -> None:
+        load = f"{count_text(flows, 'flow')}, {count_text(count, 'Service')}"
+        if not bench.own:
+            bench.leave(FAMILIES, "klb", load, NO_PLUGINS)
+            return
+        base = services_own.setup(flows, 2 * count, Setup())
+        with bench.vpp(base) as vpp, bench.control(vpp) as control:
+            to, cases = network.pair(vpp, 0), []
+            for family in (V4, V6):
+                services_own.program(vpp, control, to, count, family)
+                cases += own_cases(vpp, control, to, flows, count, load, family)
+            bench.measure(vpp, [replace(case, group=FAMILIES) for case in cases], control)
+
+    return run
 
 
 def new(live: int) -> Callable[[Bench], None]:

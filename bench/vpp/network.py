@@ -96,6 +96,19 @@ def ends(vpp: Vpp, to: Pair, family: int) -> Ends:
     return Ends(f"{prefix}:1", f"{prefix}:2")
 
 
+def gateways(vpp: Vpp, to: Pair, family: int) -> tuple[str, str]:
+    """The neighbours outside and inside; for IPv6 the addresses are made here."""
+    if family == 4:
+        return to.next_hop, to.peer
+    found = []
+    for name in (to.outside, to.inside):
+        prefix = f"fd00:{name.removeprefix('pg')}:"
+        vpp.cli(f"set interface ip address {name} {prefix}:1/64")
+        vpp.cli(f"ip neighbor {name} {prefix}:2 {NEIGHBOUR_MAC} static")
+        found.append(f"{prefix}:2")
+    return found[0], found[1]
+
+
 @contextlib.contextmanager
 def awake(vpp: Vpp) -> Iterator[None]:
     """Keep the workers polling meanwhile.

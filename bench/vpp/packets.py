@@ -75,6 +75,44 @@ def tcp(
     return ipv4(source, destination, TCP, segment + payload)
 
 
+def ipv6(source: int, destination: int, protocol: int, segment: bytes) -> bytes:
+    """An IPv6 packet without extension headers. Addresses as numbers."""
+    ends = source.to_bytes(16) + destination.to_bytes(16)
+    return struct.pack("!IHBB", 6 << 28, len(segment), protocol, 64) + ends + segment
+
+
+def _ipv6_sum(source: int, destination: int, protocol: int, segment: bytes) -> int:
+    """The checksum over a segment and its pseudo-header (RFC 8200, 8.1)."""
+    padded = source.to_bytes(16) + destination.to_bytes(16) + segment + bytes(len(segment) & 1)
+    return fold(protocol + len(segment) + sum(struct.unpack(f"!{len(padded) // 2}H", padded)))
+
+
+def udp_ipv6(source: int, destination: int, source_port: int, destination_port: int, payload: bytes) -> bytes:
+    """An IPv6/UDP packet with the UDP checksum that RFC 8200 wants."""
+    length = 8 + len(payload)
+    segment = _UDP.pack(source_port, destination_port, length, 0) + payload
+    checksum = _ipv6_sum(source, destination, UDP, segment) or 0xFFFF
+    segment = _UDP.pack(source_port, destination_port, length, checksum) + payload
+    return ipv6(source, destination, UDP, segment)
+
+
+def tcp_ipv6(
+    source: int, destination: int, source_port: int, destination_port: int, payload: bytes, flags: int = ACK
+) -> bytes:
+    """`tcp` over IPv6."""
+    fields = (
+        source_port,
+        destination_port,
+        0 if flags & SYN else 1,
+        1 if flags & ACK else 0,
+        0x50,
+        flags,
+        0xFFFF,
+    )
+    checksum = _ipv6_sum(source, destination, TCP, _TCP.pack(*fields, 0, 0) + payload)
+    return ipv6(source, destination, TCP, _TCP.pack(*fields, checksum, 0) + payload)
+
+
 def psc_uplink(qfi: int) -> bytes:
     """What follows the eight fixed bytes of a G-PDU: a PDU Session Container, UL type (TS 38.415 5.5.2.2)."""
     return bytes((0, 0, 0, 0x85, 1, 0x10, qfi, 0))
@@ -93,13 +131,7 @@ def gtpu(source: int, destination: int, teid: int, inner: bytes, extension: byte
 
 def gtpu_ipv6(source: int, destination: int, teid: int, inner: bytes, extension: bytes = b"") -> bytes:
     """A G-PDU over IPv6 with the UDP checksum that RFC 8200 wants. Addresses as numbers."""
-    message = _g_pdu(teid, inner, extension)
-    length = 8 + len(message)
-    ends = source.to_bytes(16) + destination.to_bytes(16)
-    padded = ends + message + bytes(len(message) & 1)
-    total = UDP + 2 * length + 2 * GTPU_PORT + sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    segment = _UDP.pack(GTPU_PORT, GTPU_PORT, length, fold(total) or 0xFFFF) + message
-    return struct.pack("!IHBB", 6 << 28, length, UDP, 64) + ends + segment
+    return udp_ipv6(source, destination, GTPU_PORT, GTPU_PORT, _g_pdu(teid, inner, extension))
 
 
 def ethernet(mac: bytes, packet: bytes) -> bytes:

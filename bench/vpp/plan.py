@@ -30,6 +30,7 @@ def every_lab() -> tuple[Lab, ...]:
             Lab(f"services-{flows}-{count}", lab_services.known(flows, count), flows > 100_000)
             for flows, count in SERVICE_LOADS
         ),
+        Lab("services-families-64000-1000", lab_services.families(64_000, 1_000)),
         Lab("new-flows-1000", lab_services.new(1_000)),
         Lab("new-flows-1000000", lab_services.new(1_000_000), long=True),
         *(Lab(f"decapsulation-{n}", lab_gtpu.decapsulation(n), n > 10_000) for n in TUNNELS),

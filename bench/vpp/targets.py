@@ -127,6 +127,15 @@ def _differences(rows: Sequence[Row]) -> list[Verdict]:
             (f"{way} over IPv6", r"kgtpu, .*IPv6 outside", 15),
         ):
             found += _more_than(rows, what, group, case, base, most, _path)
+    for case in (
+        "UDP, to the Service",
+        "UDP, from the endpoint",
+        "TCP, to the Service",
+        "TCP, from the endpoint",
+    ):
+        group = "Services: IPv6 beside IPv4"
+        what = f"klb over IPv6, {case}, our nodes"
+        found += _more_than(rows, what, group, f"klb over IPv6, {case}", f"klb, {case}", 12, _own)
     group, noop = "IPv4 forwarding", "a feature that does nothing.*"
     tax = "tax of {} on other packets, beside a feature that does nothing"
     found += _more_than(rows, tax.format("klb"), group, r"klb .*", noop, 5, _own)

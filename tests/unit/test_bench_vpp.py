@@ -335,6 +335,13 @@ def test_packets_are_what_scapy_would_write() -> None:
         assert packets.tcp(source, destination, 1, 2, b"data", flags) == bytes(
             IP(src="10.0.0.1", dst="10.255.0.2", id=0) / expected / b"data"
         )
+    six = [int(ipaddress.ip_address(text)) for text in ("fd00::1", "fd00:92::5")]
+    ends = IPv6(src="fd00::1", dst="fd00:92::5")
+    assert packets.udp_ipv6(*six, 1000, 2000, b"odd") == bytes(ends / UDP(sport=1000, dport=2000) / b"odd")
+    syn = TCP(sport=1, dport=2, seq=0, ack=0, flags=packets.SYN, window=0xFFFF)
+    assert packets.tcp_ipv6(*six, 1, 2, b"", packets.SYN) == bytes(ends / syn)
+    data = TCP(sport=1, dport=2, seq=1, ack=1, flags=packets.ACK, window=0xFFFF)
+    assert packets.tcp_ipv6(*six, 1, 2, b"data!", packets.ACK) == bytes(ends / data / b"data!")
     outer = IP(packets.gtpu(source, destination, 77, plain))
     assert outer[GTP_U_Header].teid == 77
     assert bytes(outer[GTP_U_Header].payload) == plain
