@@ -4,7 +4,8 @@
  * tunnels alone; programming and dumping. Inner packets of 64 bytes, vectors of 256, all checks and counters on. The clock runs over the
  * kernel only; packets are written before, and so lie in the cache as behind a driver. All rows of a size take turns within one run, five
  * rounds of medians; median and spread. First with the region on 4 KiB pages, then on 2 MiB pages, if the kernel gives them; counters and
- * arrays of TEIDs, which are process memory, lie on 2 MiB pages both times. Prints a table, asserts nothing about time.
+ * arrays of TEIDs, which are process memory, lie on 2 MiB pages both times. The order of the rows is another one in each round: what the row before has left
+ * in the caches differs. Prints a table, asserts nothing about time.
  *
  *   bench_gtpu [tunnels [row]]
  *
@@ -313,13 +314,28 @@ run (node_t *n, const variant_t *v, u32 tunnels)
 static const char *only;
 
 static void
+shuffle (u32 *order)
+{
+  for (u32 v = 0; v < N_VARIANTS; v++)
+    {
+      u32 other = random32 () % (v + 1);
+      order[v] = order[other];
+      order[other] = v;
+    }
+}
+
+static void
 measure (node_t *n, u32 tunnels, const char *pages)
 {
   static double spent[N_VARIANTS][ROUNDS];
+  u32 order[N_VARIANTS];
   for (u32 round = 0; round <= ROUNDS; round++) /* the first warms up */
-    for (u32 v = 0; v < N_VARIANTS; v++)
-      if (!only || !strcmp (only, VARIANTS[v].name))
-	spent[v][round ? round - 1 : 0] = run (n, &VARIANTS[v], tunnels);
+    {
+      shuffle (order);
+      for (u32 k = 0; k < N_VARIANTS; k++)
+	if (!only || !strcmp (only, VARIANTS[order[k]].name))
+	  spent[order[k]][round ? round - 1 : 0] = run (n, &VARIANTS[order[k]], tunnels);
+    }
   for (u32 v = 0; v < N_VARIANTS; v++)
     {
       if (only && strcmp (only, VARIANTS[v].name))

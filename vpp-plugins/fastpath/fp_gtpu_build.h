@@ -209,6 +209,13 @@ fp_gtpu_frame_hash (const u8 *f, u32 bound)
   return (u32) ((a ^ a >> 29) * 0xbf58476d1ce4e5b9ull >> 32);
 }
 
+/* Takes s, below 2^47, off a sum that something is added to: 2^32 times 0xffff is zero here. */
+FP_ALWAYS_INLINE fp_sum_t
+fp_gtpu_less (fp_sum_t s)
+{
+  return 0xffff00000000ull - s;
+}
+
 /* Sum of a complete inner packet of `n` bytes without reading its payload: what a right header checksum and a right transport checksum
  * cover adds up to zero, but for the pseudo header. (A packet whose transport checksum is wrong gets a wrong outer one: the peer
  * drops it, not the receiver.) Returns 0 if it cannot be derived: a fragment, no checksum, another protocol, lengths that do not agree. */
@@ -241,11 +248,11 @@ fp_gtpu_inner_sum (const u8 *h, u32 n, fp_sum_t *sum)
       pseudo = (fp_sum_t) fp_net32 (length) + fp_net32 (proto);
       if (proto == FP_PROTO_ICMP6)
 	{
-	  *sum += (u16) ~fp_csum_fold (pseudo);
+	  *sum += fp_gtpu_less (pseudo);
 	  return length >= FP_ICMP_HEADER;
 	}
     }
-  *sum += (u16) ~fp_csum_fold (pseudo);
+  *sum += fp_gtpu_less (pseudo);
   if (proto == FP_PROTO_TCP)
     return length >= FP_TCP_HEADER;
   return proto == FP_PROTO_UDP && length >= FP_UDP_HEADER && fp_load16 (h + l4 + 6) != 0 &&

@@ -266,6 +266,59 @@ fp_gtpu_put_ip4 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, 
   p->peer = e->peer;
 }
 
+/* The same over IPv6, of a packet that is contiguous, an IPv4 packet without options whose sum follows from its own checksums (fp_gtpu_inner_sum). 0: it
+ * is none, nothing has been done. */
+__attribute__ ((noinline, unused)) static int
+fp_gtpu_put_ip6 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, u64 shape, u32 total, u32 added)
+{
+  u8 *inner = p->l3, *h = inner - added, *u = h + FP_IP6_HEADER, dscp = fp_encap_dscp (shape), proto = inner[9];
+  u8 ttl = !(p->flags & FP_PACKET_KEEP_TTL), tos = (u8) (dscp == FP_GTPU_DSCP_INNER ? inner[1] & 0xfc : dscp << 2);
+  u32 l4 = total - FP_IP4_HEADER, udp = total + added - FP_IP6_HEADER, span = fp_encap_port_span (shape), port = FP_GTPU_PORT, hash = 0;
+  u32 source = fp_load32 (inner + 12), destination = fp_load32 (inner + 16), ports = fp_load32 (inner + FP_IP4_HEADER);
+  fp_sum_t sum;
+  u16 c;
+
+  if (FP_UNLIKELY (inner[0] != 0x45 || (fp_load16 (inner + 6) & fp_net16 (0x3fff)) || l4 < FP_UDP_HEADER))
+    return 0;
+  if (proto == FP_PROTO_UDP)
+    {
+      if (FP_UNLIKELY (fp_load16 (inner + 26) == 0 || fp_net16 (fp_load16 (inner + 24)) != l4))
+	return 0;
+    }
+  else if (FP_UNLIKELY (proto != FP_PROTO_TCP || l4 < FP_TCP_HEADER))
+    return 0;
+  if (FP_LIKELY (span))
+    {
+      hash = fp_gtpu_flow_mix ((u64) destination << 32 | source, proto | (u64) ports << 8);
+      port = fp_encap_port_low (shape) + (u32) ((u64) hash * span >> 32);
+    }
+  /* the outer length twice: UDP and pseudo header */
+  sum = fp_gtpu_less ((fp_sum_t) source + destination + fp_net32 (l4) + fp_net32 (proto)) + (fp_sum_t) e->header_sum +
+	2 * (fp_sum_t) fp_net32 (udp) + fp_net32 (port << 16 | FP_GTPU_PORT) + fp_net32 (FP_PROTO_UDP);
+  if (FP_LIKELY (ttl)) /* changes together with the header's checksum */
+    {
+      fp_store16 (inner + 10, (u16) ~fp_gtpu_fold ((u32) (u16) ~fp_load16 (inner + 10) + fp_net16 (0xfeff)));
+      inner[8]--;
+    }
+  fp_gtpu_ip6 (h, e->local, e->remote, tos, hash, udp);
+  fp_store32 (u, fp_net32 (port << 16 | FP_GTPU_PORT));
+  fp_gtpu_pdu (u + FP_UDP_HEADER, e->remote_teid, total, e->psc, e->qfi);
+  sum += fp_load32 (u + FP_UDP_HEADER); /* the TEID is in header_sum */
+  if (e->psc)
+    sum += (fp_sum_t) fp_net32 (FP_GTPU_EXT_PSC) + fp_gtpu_container (e->psc, e->qfi);
+  c = (u16) ~fp_csum_fold (sum);
+  fp_store32 (u + 4, fp_net32 (udp << 16) | (u32) (c ? c : 0xffff) << 16);
+  p->contiguous = p->length = total + added;
+  p->l3 = h;
+  p->headroom -= added;
+  p->room += added;
+  p->csum = FP_CSUM_NONE;
+  p->flags |= FP_PACKET_IP_VALID;
+  p->vrf = ((const fp_gtpu_endpoint_record_t *) endpoints)[e->endpoint].vrf;
+  p->peer = e->peer;
+  return 1;
+}
+
 /* Last stage. 1: the packet is in its tunnel. 0: nothing has been done. */
 FP_ALWAYS_INLINE int
 fp_gtpu_tx_finish (const fp_region_t *r, const u8 *endpoints, fp_tunnel_counters_t *counters, fp_packet_t *p, u32 total,
@@ -277,6 +330,8 @@ fp_gtpu_tx_finish (const fp_region_t *r, const u8 *endpoints, fp_tunnel_counters
     return 0;
   if (FP_LIKELY (e->family == 4 && p->contiguous >= total))
     fp_gtpu_put_ip4 (endpoints, p, e, shape, total, added);
+  else if (e->family == 6 && FP_LIKELY (p->contiguous >= total) && FP_LIKELY (fp_gtpu_put_ip6 (endpoints, p, e, shape, total, added)))
+    tally->derived++;
   else if (!fp_gtpu_put_ip (r, p, e, shape, total, tally))
     return 0;
   fp_counter_add (&counters[e->tunnel].tx_packets, 1);
