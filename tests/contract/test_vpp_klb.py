@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import random
 from collections.abc import AsyncIterator, Iterator
 
@@ -490,9 +489,6 @@ async def test_beside_vpps_own_load_balancers() -> None:
 
 
 @FAMILIES
-@pytest.mark.skipif(
-    (os.cpu_count() or 1) < 3, reason="VPP needs a core for each worker and one for itself: 3"
-)
 async def test_directions_of_a_flow_on_different_workers(a: Addresses) -> None:
     with router(workers=2) as g:
         await programme(g, everything(4))
@@ -514,6 +510,21 @@ async def test_directions_of_a_flow_on_different_workers(a: Addresses) -> None:
             forwarded(p, destination=(chosen[ports(p)[0]], ENDPOINT_PORT)) for p in more
         )
         assert (await counters(g))["sessionsCreated"] == 500
+
+
+@FAMILIES
+async def test_the_same_flows_begin_on_both_workers_at_once(a: Addresses) -> None:
+    """Whoever comes first makes the session; both send the flow to its endpoint."""
+    flows = 2000
+    with router(workers=2) as g:
+        await programme(g, everything(4))
+        requests = [packet(Protocol.TCP, (a.pod, 20000 + i), (a.vip, 80)) for i in range(flows)]
+        there = g.send(CLIENTS, requests, workers=(0, 1), rate=50_000)[ENDPOINTS]
+        assert len(there) == 2 * flows
+        chosen = {(ports(p)[0], addresses(p)[1]) for p in there}
+        assert len(chosen) == flows
+        assert {endpoint for _, endpoint in chosen} == set(a.endpoints)
+        assert (await counters(g))["sessionsCreated"] == flows
 
 
 async def test_endpoints_are_replaced_without_a_barrier() -> None:

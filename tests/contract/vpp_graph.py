@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from bench.vpp.native import affinity_library
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.utils import RawPcapReader, wrpcap
@@ -80,12 +82,14 @@ class Graph:
         quiet: float = 0.05,
         limit: float = 5.0,
         worker: int | None = None,
+        workers: Sequence[int] = (),
         times: int = 1,
         rate: int = 0,
     ) -> dict[str, list[bytes]]:
         """Put IP packets in by a link; return what came out of each link, as IP packets.
 
-        ``times``: how often all of them, ``rate``: packets in a second.
+        ``times``: how often all of them, ``rate``: packets in a second, ``workers``: each of these sends all
+        of them, at the same time.
         Frames of other types (ARP) and neighbour discovery are left out.
         """
         link = self.links[name]
@@ -99,21 +103,23 @@ class Graph:
         wrpcap(str(source), frames, linktype=1)
         captures = {n: directory / f"out-{n}-{self._runs}.pcap" for n in self.links}
         self.cli(*(f"packet-generator capture {n} pcap {file}" for n, file in captures.items()))
-        stream = f"s{self._runs}"
-        at = "" if worker is None else f" worker {worker}"
-        at += f" limit {len(packets) * times}" if times > 1 else ""
-        at += f" rate {rate}" if rate else ""
-        self.cli(
-            f"packet-generator new pcap {source} source {name} name {stream}{at}",
-            f"packet-generator enable-stream {stream}",
-        )
+        more = f" limit {len(packets) * times}" if times > 1 else ""
+        more += f" rate {rate}" if rate else ""
+        places = workers or [worker]
+        streams = [f"s{self._runs}-{n}" for n in range(len(places))]
+        for stream, place in zip(streams, places, strict=True):
+            at = "" if place is None else f" worker {place}"
+            self.cli(f"packet-generator new pcap {source} source {name} name {stream}{at}{more}")
+        script = directory / f"start-{self._runs}"
+        script.write_text("".join(f"packet-generator enable-stream {stream}\n" for stream in streams))
+        self.cli(f"exec {script}")
         end = time.monotonic() + limit
-        while f" {stream} " in self.engine.cli("show packet-generator") and self._running(stream):
+        while any(self._running(stream) for stream in streams):
             assert time.monotonic() < end, "the packet generator does not come to its end"
             time.sleep(0.01)
         self._settle(quiet)
         self.cli(
-            f"packet-generator delete {stream}",
+            *(f"packet-generator delete {stream}" for stream in streams),
             *(f"packet-generator capture {n} disable" for n in captures),
         )
         return {n: self._read(file) for n, file in captures.items()}
@@ -179,6 +185,9 @@ def graph(*, workers: int = 0, options: tuple[str, ...] = (), **capacity: int) -
     ):
         engine.interfaces = ()
         engine.options = options
+        if workers + 1 > len(os.sched_getaffinity(0)):
+            # VPP itself starts no more threads than there are processors.
+            engine.wrapper = ("env", f"LD_PRELOAD={affinity_library(engine.directory)}")
         engine.start(wait_for_links=False)
         try:
             yield Graph(engine)
