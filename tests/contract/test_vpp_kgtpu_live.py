@@ -167,19 +167,21 @@ async def test_route_flaps_stop_no_worker() -> None:
 
 
 SWITCHES = {
-    "lookupCache": ALL & ~GtpuSwitch.LOOKUP_CACHE,
-    "prefetch": ALL & ~GtpuSwitch.PREFETCH,
-    "skipInnerIpInput": ALL & ~GtpuSwitch.SKIP_INNER_IP_INPUT,
-    "gtpuBypass-feature": ALL & ~GtpuSwitch.BYPASS,
-    "gtpuBypass-fib": ALL | FIB,
-    "skipOuterLookup": ALL & ~GtpuSwitch.SKIP_OUTER_LOOKUP,
+    "lookupCache": [setting(ALL), setting(ALL & ~GtpuSwitch.LOOKUP_CACHE)],
+    "prefetch": [setting(ALL), setting(ALL & ~GtpuSwitch.PREFETCH)],
+    "skipInnerIpInput": [setting(ALL), setting(ALL & ~GtpuSwitch.SKIP_INNER_IP_INPUT)],
+    "gtpuBypass-feature": [setting(ALL), setting(ALL & ~GtpuSwitch.BYPASS)],
+    "gtpuBypass-fib": [setting(ALL), setting(ALL | FIB)],
+    "skipOuterLookup": [setting(ALL), setting(ALL & ~GtpuSwitch.SKIP_OUTER_LOOKUP)],
+    "loop": [setting(ALL, width) for width in (4, 1, 2)],
 }
+"""The states that each is switched through, the first again after the last."""
 TOGGLES = int(os.environ.get("VPP_OPERATOR_TEST_TOGGLES", "100"))
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 async def test_a_switch_toggled_under_load_loses_nothing(name: str) -> None:
-    """Packets flow while the switch goes on and off: all come out, with the same bytes."""
+    """Packets flow while the switch changes: all come out, with the same bytes."""
     with gateway(workers=1) as g:
         records = gtpu(O4)
         await programme(g, [*records, setting(ALL)])
@@ -188,9 +190,9 @@ async def test_a_switch_toggled_under_load_loses_nothing(name: str) -> None:
         task = asyncio.create_task(asyncio.to_thread(_flow, g, ups))
         toggled = 0
         async with g.engine.dataplane() as dataplane:
-            states = [setting(ALL), setting(SWITCHES[name])]
+            states = SWITCHES[name]
             while toggled < TOGGLES or not task.done():
-                old, new = states[toggled % 2], states[(toggled + 1) % 2]
+                old, new = states[toggled % len(states)], states[(toggled + 1) % len(states)]
                 # a setting's old slots are free once every worker has gone round its loop
                 while failures := await dataplane.apply(difference([old], [new])):
                     assert [f.code for f in failures] == [-errno.ENOSPC]
