@@ -11,11 +11,12 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
+from vpp_operator.dataplane import replace as replace_
 from vpp_operator.dataplane import wire
 from vpp_operator.dataplane.model import decode_info, decode_stats
 from vpp_operator.dataplane.protocol import (
@@ -37,6 +38,11 @@ __all__ = ["CALL_TIMEOUT", "Answer", "MessageDataplane", "Transport", "errno_tex
 CALL_TIMEOUT = 10.0
 IN_FLIGHT = 8
 """Bulk messages on their way at once: enough that the engine never waits for the next one."""
+PAUSES = (0.001, 0.004, 0.015, 0.05, 0.2)
+"""Seconds until what found no room is tried again: room that was given up is there once packets that use it
+have left all workers."""
+_NAMED_BY_OTHERS = (Table.GTPU_PEER, Table.GTPU_ENDPOINT, Table.PREFIX, Table.CONFIG)
+"""What goes after all else."""
 
 Answer = tuple[Header, bytes]
 _Counters = TypeVar("_Counters", TunnelCounters, ServiceCounters)
@@ -164,7 +170,20 @@ class MessageDataplane:
             return decode_stats(payload)
 
     async def apply(self, batch: Batch) -> list[Failure]:
-        """Program a batch in the order that :class:`Batch` gives; return the records that failed."""
+        """Program a batch in the order that :class:`Batch` gives; return the records that failed.
+
+        Records that find no room beside those that they replace come after these are gone; where there are
+        many of them, in slices (:mod:`vpp_operator.dataplane.replace`).
+        """
+        if replace_.may_be_tight(batch):
+            tables = (await MessageDataplane.stats(self)).tables
+            tight = replace_.tight_tables(batch, {name: t.size - t.used for name, t in tables.items()})
+            if tight:
+                return await self._replace(batch, tight)
+        return await self._settle(batch, [table for table, keys in batch.deletes.items() if keys])
+
+    async def _run(self, batch: Batch) -> list[Failure]:
+        """Send the messages of a batch."""
         failures: list[Failure] = []
         flying: deque[_Call] = deque()
         try:
@@ -178,6 +197,58 @@ class MessageDataplane:
             for call in flying:
                 call.answer.cancel()
         return failures
+
+    async def _settle(
+        self, batch: Batch, freed: Collection[Table], pauses: Sequence[float] = PAUSES
+    ) -> list[Failure]:
+        """Send a batch, and again what found no room although records of the tables ``freed`` went."""
+        failures = await self._run(batch)
+        for pause in pauses:
+            batch, final = replace_.without_room(batch, failures, freed)
+            if not batch:
+                break
+            await asyncio.sleep(pause)
+            failures = final + await self._run(batch)
+        return failures
+
+    async def _replace(self, batch: Batch, tight: Mapping[Table, int]) -> list[Failure]:
+        """Program a batch that has no room, in ``tight`` tables, beside what it replaces."""
+        families = [f for f in replace_.FAMILIES if not tight.keys().isdisjoint(f.tables)]
+        sliced = {table for family in families for table in family.tables}
+        last = {t: keys for t, keys in batch.deletes.items() if t in _NAMED_BY_OTHERS}
+        failures = await self._run(
+            Batch(
+                {t: records for t, records in batch.upserts.items() if t not in sliced},
+                {t: keys for t, keys in batch.deletes.items() if t not in sliced and t not in last},
+            )
+        )
+        late: list[Failure] = []
+        for family in families:
+            room = min(tight[table] for table in family.tables if table in tight)
+            roomy = room > replace_.ROOMY
+            size = min(replace_.SLICE, room // 2) if roomy else replace_.SLICE
+            pauses: Sequence[float] = PAUSES
+            held = await self._holders(family, batch)
+            for part in replace_.slices(family, batch, held, list(tight), size):
+                if not roomy:
+                    late += await self._run(Batch({}, part.deletes))
+                    part = Batch(part.upserts)
+                refused = await self._settle(part, family.tables, pauses)
+                if any(failure.code == -errno.ENOSPC for failure in refused):
+                    pauses = ()  # too many are wanted: no need to find that out for each slice
+                late += refused
+        again, final = replace_.without_room(batch, late, sliced)
+        failures += final + await self._settle(again, sliced)
+        return failures + await self._run(Batch({}, last))
+
+    async def _holders(self, family: replace_.Family, batch: Batch) -> dict[bytes, bytes]:
+        """Return the owners of the linked records that the engine holds under a batch's keys."""
+        table = family.linked
+        size = KEY_SIZE[table]
+        keys = dict.fromkeys(batch.deletes.get(table, ()))
+        keys.update(dict.fromkeys(record[:size] for record in batch.upserts.get(table, ())))
+        records = await self.fetch(table, list(keys))
+        return {record[:size]: replace_.owner_of(table, record) for record in records}
 
     async def dump(self, table: Table) -> AsyncIterator[list[tuple[bytes, int]]]:
         """Yield pieces of (key, digest) of what the table really holds; stable under change."""
