@@ -15,21 +15,24 @@ from bench.vpp.gtpu_own import ALL
 from bench.vpp.lab_gtpu import load_text
 from bench.vpp.lab_services import SLACK
 from bench.vpp.labs import NO_PLUGINS, Bench, count_text
-from bench.vpp.measure import ROUND_SECONDS, VECTOR, faults, send
+from bench.vpp.measure import VECTOR, faults, send
 from bench.vpp.network import address
 from bench.vpp.others import Watch
 from bench.vpp.records import Scaling, spread
 from bench.vpp.runtime import parse_runtime
-from bench.vpp.together import Observer, Window, doubt, window
+from bench.vpp.together import Observer, Window, before_all, doubt, window
 
 from vpp_operator.dataplane.records import Protocol
 
 GROUP = "Two workers"
-KNOWN_PACKETS = 131072 * VECTOR
+KNOWN_PACKETS = 16384 * VECTOR
+"""Half a second or less: nobody else has a processor meanwhile."""
 NEW_PACKETS = 4096 * VECTOR
 FLOWS = 64_000
 SERVICES = 1000
 TUNNELS = 3_000
+LIMIT = 10.0
+"""Seconds of a round, at most."""
 TRIES = 3
 """Of a round in which other processes took the workers' processors."""
 
@@ -79,9 +82,10 @@ def _vpp(bench: Bench, setup: Setup) -> Iterator[tuple[Vpp, Control]]:
 
 
 def _place(vpp: Vpp) -> None:
-    """A processor for each worker; main goes where it finds room. All of equal rank.
+    """A processor for each worker; main goes where it finds room. All of equal rank but while packets flow.
 
-    Main and a worker that share a processor wait for each other at each barrier, so neither may be preferred.
+    Main and a worker that share a processor wait for each other at each barrier, so neither may be preferred
+    then.
     """
     vpp.prefer(False)
     processors = sorted(os.sched_getaffinity(0))
@@ -138,9 +142,17 @@ def _once(vpp: Vpp, duo: Duo, which: Sequence[int]) -> Window | None:
         vpp.cli(f"packet-generator configure {name} limit {duo.packets}")
     vpp.cli("clear errors")
     vpp.cli("clear runtime")
-    start = [f"packet-generator enable-stream {name}" for name in names]
-    with contextlib.closing(Observer(vpp, which)) as observer:
-        samples = observer.until_sent(duo.packets, ROUND_SECONDS, lambda: vpp.script(start))
+    script = [f"packet-generator enable-stream {name}" for name in names]
+
+    def start() -> None:
+        vpp.script(script)
+        vpp.prefer(True)
+
+    with contextlib.closing(Observer(vpp, which)) as observer, before_all():
+        try:
+            samples = observer.until_sent(duo.packets, LIMIT, start)
+        finally:
+            vpp.prefer(False)
     threads = parse_runtime(vpp.cli("show runtime"))
     for i in which:
         nodes = threads.get(f"vpp_wk_{i}", ())
