@@ -102,6 +102,12 @@ async def test_switches_change_the_way_and_not_the_bytes(form: GtpuSwitch, loop:
             assert grown["gtpuEncapsulated"] == grown["gtpuDecapsulated"] == len(CONTENTS)
             assert grown["gtpuBypassed"] == (len(CONTENTS) if bits & GtpuSwitch.BYPASS else 0)
             assert grown["gtpuInnerInputSkipped"] == 0, "there is no IP input to skip"
+            both_ways = 2 * len(CONTENTS)
+            assert grown["gtpuPrefetched"] == (both_ways if bits & GtpuSwitch.PREFETCH else 0)
+            if bits & GtpuSwitch.LOOKUP_CACHE:
+                assert both_ways - 2 <= grown["gtpuCacheHits"] <= both_ways
+            else:
+                assert grown["gtpuCacheHits"] == 0
 
 
 @OUTER

@@ -5,6 +5,7 @@
 
 #include "fp_gtpu_decap.h"
 #include "fp_gtpu_encap.h"
+#include "fp_gtpu_frames.h"
 #include "fp_gtpu_nested.h"
 #include "fp_gtpu_segment.h"
 #include "fp_gtpu_signal.h"

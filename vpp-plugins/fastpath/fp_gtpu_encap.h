@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Encapsulation: of IP packets by the address of the user equipment they go to, of Ethernet frames by their VLAN. As in decapsulation
+/* Encapsulation of IP packets by the address of the user equipment they go to; of Ethernet frames: fp_gtpu_frames.h. As in decapsulation
  * usual packets go through stages (fp_gtpu_tx.h), and everything else the general way.
  *
  * Every packet counts as GTPU_TX and as one of GTPU_ENCAPSULATED, GTPU_TX_PASSED, GTPU_SEGMENTED or a drop reason (an ICMP error sent
@@ -333,80 +333,6 @@ fp_gtpu_encap_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
     }
   fp_gtpu_tx_count (w, n, &tally);
   fp_gtpu_count_switches (w, loop, n, tally.grouped, tally.cached, tally.prefetched);
-}
-
-/* ---- Ethernet ---- */
-
-FP_INLINE u8
-fp_gtpu_frame_tos (const u8 *f, u32 bound, u8 dscp)
-{
-  u16 type = fp_net16 (fp_load16 (f + 12));
-  if (dscp != FP_GTPU_DSCP_INNER)
-    return (u8) (dscp << 2);
-  if (bound < 16)
-    return 0;
-  return type == 0x0800 ? f[15] & 0xfc : type == 0x86dd ? (u8) (f[14] << 4 | f[15] >> 4) & 0xfc : 0;
-}
-
-FP_INLINE enum fp_drop
-fp_gtpu_put_frame (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, fp_gtpu_tx_tally_t *tally, const fp_gtpu_encap_t *e)
-{
-  u64 shape = atomic_load_explicit (&e->shape, memory_order_relaxed);
-  u32 added = fp_gtpu_overhead (e->family == 6, e->psc), total = p->length, limit = fp_gtpu_exact_limit (w->region, p, e, shape), hash;
-  fp_tunnel_counters_t *c = fp_tunnel_counters (w, e->tunnel);
-
-  if (p->contiguous < 14)
-    return FP_DROP_TRUNCATED;
-  if (p->gso_type != FP_GSO_NONE)
-    {
-      u16 type = fp_net16 (fp_load16 (p->l3 + 12));
-      if (p->gso_type == FP_GSO_UDP || p->gso_size == 0 || p->contiguous < p->length || (type != 0x0800 && type != 0x86dd))
-	return FP_DROP_UNSUPPORTED;
-      p->fragment_size = 0;
-      fp_count (w, FP_C_GTPU_SEGMENTED, 1);
-      *v = (fp_verdict_t){ FP_SEGMENT, FP_DROP_NONE, FP_WAY_ETHERNET };
-      return FP_DROP_NONE;
-    }
-  if (total + added > limit)
-    return FP_DROP_TOO_BIG;
-  if (p->headroom < added)
-    return FP_DROP_NO_ROOM;
-  if (!fp_gtpu_complete_checksum (p, 14, total))
-    return FP_DROP_MALFORMED;
-  if (e->family == 6 && p->contiguous < total)
-    return FP_DROP_UNSUPPORTED;
-  hash = fp_encap_port_span (shape) ? fp_gtpu_frame_hash (p->l3, p->contiguous) : 0;
-  tally->summed += e->family == 6;
-  fp_gtpu_put_outer (w->region, p, e, shape, total, hash, fp_gtpu_frame_tos (p->l3, p->contiguous, fp_encap_dscp (shape)),
-		     e->family == 6 ? fp_gtpu_sum (p->l3, total) : 0);
-  fp_counter_add (&c->tx_packets, 1);
-  fp_counter_add (&c->tx_bytes, total);
-  tally->encapsulated++;
-  *v = (fp_verdict_t){ FP_FORWARD, FP_DROP_NONE, FP_WAY_GTPU };
-  return FP_DROP_NONE;
-}
-
-/* Frames (l3 points to the Ethernet header, without a VLAN tag: p->vlan has it) into the tunnel of their VLAN in p->vrf. FP_SEGMENT: by
- * fp_gtpu_segment_frame. */
-FP_INLINE void
-fp_gtpu_encap_frame_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
-{
-  fp_gtpu_tx_tally_t tally = { 0, 0, 0, 0, 0, 0 };
-  for (u32 i = 0; i < n; i++)
-    {
-      const fp_gtpu_encap_t *e;
-      enum fp_drop reason = FP_DROP_GTPU_NO_TUNNEL;
-      fp_ue_key_t k;
-      fp_ue_hash_vlan (w->region, p[i].vrf, p[i].vlan, &k);
-      e = fp_ue_lookup (w->region, &k);
-      if (e)
-	reason = fp_gtpu_put_frame (w, &p[i], &v[i], &tally, e);
-      if (reason)
-	fp_gtpu_dropped (w, &v[i], reason);
-      if (reason && e)
-	fp_counter_add (&fp_tunnel_counters (w, e->tunnel)->drops, 1);
-    }
-  fp_gtpu_tx_count (w, n, &tally);
 }
 
 /* Whether a packet goes to an address of a user equipment pool. Call it if fp_gtpu_any. */

@@ -218,13 +218,40 @@ fp_gtpu_put_ip (const fp_region_t *r, fp_packet_t *p, const fp_gtpu_encap_t *e, 
   return 1;
 }
 
-/* The same over IPv4, of a packet that is contiguous. */
+/* The outer headers over IPv4 of `total` bytes that are contiguous. port: source port, a number. */
+FP_ALWAYS_INLINE void
+fp_gtpu_put_outer4 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, u32 total, u32 added, u8 tos, u32 port)
+{
+  u32 outer = total + added;
+  u8 *h = p->l3 - added;
+
+  fp_store32 (h, fp_net32 (0x45000000 | (u32) tos << 16 | outer));
+  fp_store32 (h + 4, fp_net32 (0x00004000));
+  fp_store16 (h + 8, fp_net16 (FP_GTPU_TTL << 8 | FP_PROTO_UDP));
+  fp_store16 (h + 10, (u16) ~fp_gtpu_fold ((u32) e->header_sum + fp_net16 ((u16) (0x4500 | tos)) + fp_net16 ((u16) outer) +
+					   fp_net16 (0x4000) + fp_net16 (FP_GTPU_TTL << 8 | FP_PROTO_UDP)));
+  memcpy (h + 12, e->local, 4);
+  memcpy (h + 16, e->remote, 4);
+  fp_store32 (h + 20, fp_net32 (port << 16 | FP_GTPU_PORT));
+  fp_store32 (h + 24, fp_net32 ((outer - FP_IP4_HEADER) << 16));
+  fp_gtpu_pdu (h + FP_IP4_HEADER + FP_UDP_HEADER, e->remote_teid, total, e->psc, e->qfi);
+  p->contiguous = p->length = outer;
+  p->l3 = h;
+  p->headroom -= added;
+  p->room += added;
+  p->csum = FP_CSUM_NONE;
+  p->flags |= FP_PACKET_IP_VALID;
+  p->vrf = ((const fp_gtpu_endpoint_record_t *) endpoints)[e->endpoint].vrf;
+  p->peer = e->peer;
+}
+
+/* As fp_gtpu_put_ip, over IPv4, of a packet that is contiguous. */
 FP_ALWAYS_INLINE void
 fp_gtpu_put_ip4 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, u64 shape, u32 total, u32 added)
 {
-  u8 *inner = p->l3, *h = inner - added, dscp = fp_encap_dscp (shape), first = inner[0];
+  u8 *inner = p->l3, dscp = fp_encap_dscp (shape), first = inner[0];
   u8 ttl = !(p->flags & FP_PACKET_KEEP_TTL), tos = (u8) (dscp << 2);
-  u32 span = fp_encap_port_span (shape), port = FP_GTPU_PORT, outer = total + added;
+  u32 span = fp_encap_port_span (shape), port = FP_GTPU_PORT;
 
   if (FP_LIKELY (first >> 4 == 4))
     {
@@ -246,24 +273,7 @@ fp_gtpu_put_ip4 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, 
 	tos = (u8) (first << 4 | inner[1] >> 4) & 0xfc;
       inner[7] = (u8) (inner[7] - ttl);
     }
-  fp_store32 (h, fp_net32 (0x45000000 | (u32) tos << 16 | outer));
-  fp_store32 (h + 4, fp_net32 (0x00004000));
-  fp_store16 (h + 8, fp_net16 (FP_GTPU_TTL << 8 | FP_PROTO_UDP));
-  fp_store16 (h + 10, (u16) ~fp_gtpu_fold ((u32) e->header_sum + fp_net16 ((u16) (0x4500 | tos)) + fp_net16 ((u16) outer) +
-					   fp_net16 (0x4000) + fp_net16 (FP_GTPU_TTL << 8 | FP_PROTO_UDP)));
-  memcpy (h + 12, e->local, 4);
-  memcpy (h + 16, e->remote, 4);
-  fp_store32 (h + 20, fp_net32 (port << 16 | FP_GTPU_PORT));
-  fp_store32 (h + 24, fp_net32 ((outer - FP_IP4_HEADER) << 16));
-  fp_gtpu_pdu (h + FP_IP4_HEADER + FP_UDP_HEADER, e->remote_teid, total, e->psc, e->qfi);
-  p->contiguous = p->length = outer;
-  p->l3 = h;
-  p->headroom -= added;
-  p->room += added;
-  p->csum = FP_CSUM_NONE;
-  p->flags |= FP_PACKET_IP_VALID;
-  p->vrf = ((const fp_gtpu_endpoint_record_t *) endpoints)[e->endpoint].vrf;
-  p->peer = e->peer;
+  fp_gtpu_put_outer4 (endpoints, p, e, total, added, tos, port);
 }
 
 /* The same over IPv6, of a packet that is contiguous, an IPv4 packet without options whose sum follows from its own checksums (fp_gtpu_inner_sum). 0: it

@@ -68,10 +68,20 @@ typedef struct
   u8 room[FP_GTPU_DATAGRAM_AT + FP_GTPU_DATAGRAM_BYTES];
 } fp_gtpu_datagram_t;
 
+/* The tunnel of the last frame. */
+typedef struct
+{
+  const void *found; /* its encapsulation record, NULL: none */
+  u32 generation, vrf;
+  u16 vlan;
+  u8 valid;
+} fp_gtpu_frame_cache_t;
+
 typedef struct fp_gtpu_worker
 {
   fp_gtpu_rx_cache_t rx;
   fp_gtpu_tx_cache_t tx;
+  fp_gtpu_frame_cache_t frames;
   u64 answers_full_ns; /* token bucket as one time stamp: when it will be full */
   /* queue to the control thread */
   _Atomic u32 pushed, popped;

@@ -489,11 +489,17 @@ fp_ue_hash (const fp_region_t *r, u32 vrf, int six, const u8 *address, fp_ue_key
     fp_ue_hash_words (r, vrf, 4, fp_load32 (address), 0, k);
 }
 
-/* vlan: 1..4094, host order. */
+/* As an address; vlan: 1..4094, host order. */
+FP_ALWAYS_INLINE u64
+fp_ue_vlan (u16 vlan)
+{
+  return (u64) (vlan >> 8 | (vlan & 0xff) << 8);
+}
+
 FP_INLINE void
 fp_ue_hash_vlan (const fp_region_t *r, u32 vrf, u16 vlan, fp_ue_key_t *k)
 {
-  fp_ue_hash_words (r, vrf, 0, (u64) (vlan >> 8 | (vlan & 0xff) << 8), 0, k);
+  fp_ue_hash_words (r, vrf, 0, fp_ue_vlan (vlan), 0, k);
 }
 
 /* First stage: the first bucket on its way. */

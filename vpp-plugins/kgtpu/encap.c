@@ -2,6 +2,7 @@
 /* Encapsulation in the graph: nodes that the FIB entries of UE pools lead to. */
 #include <kgtpu/answer.h>
 #include <kgtpu/kgtpu.h>
+#include <kgtpu/outer.h>
 #include <kgtpu/plain.h>
 #include <kgtpu/tally.h>
 #include <kgtpu/trace.h>
@@ -43,77 +44,12 @@ to_packet (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 table)
   p->mtu = f->km->link_mtu;
 }
 
-/* The outer packet, by the way to its peer. */
 static_always_inline u16
 send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
 {
-  const kgtpu_path_t *path = &f->km->paths[p->peer];
-  const dpo_id_t dpo = { .as_u64 = clib_atomic_load_relax_n (&path->dpo.as_u64) };
-
-  khost_buffer_from_packet (f->vm, b, p);
   f->tally.tx_packets++;
   f->tally.tx_bytes += p->length;
-  b->flags |= VNET_BUFFER_F_LOCALLY_ORIGINATED;
-  vnet_buffer (b)->ip.flow_hash = 0;
-  if (PREDICT_TRUE (f->skip))
-    {
-      if (PREDICT_FALSE (!dpo_id_is_valid (&dpo) || dpo.dpoi_type == DPO_DROP))
-	return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED);
-      vnet_buffer (b)->ip.adj_index[VLIB_TX] = dpo.dpoi_index;
-      f->skipped++;
-      return dpo.dpoi_next_node;
-    }
-  if (PREDICT_FALSE (path->fib_index == ~0))
-    return kgtpu_own_drop (f->node, f->w, b, FP_DROP_UNRESOLVED);
-  vnet_buffer (b)->sw_if_index[VLIB_TX] = path->fib_index;
-  return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
-}
-
-/* The way of the packets to one peer, where it is its adjacency's. */
-typedef struct
-{
-  u32 peer; /* ~0: of none */
-  u32 index; /* of the adjacency */
-  u16 next;
-  u8 known;
-} way_t;
-
-typedef struct
-{
-  u32 packets;
-  u64 bytes;
-} sent_t;
-
-static_always_inline void
-way_to (const frame_t *f, way_t *way, u32 peer)
-{
-  const dpo_id_t dpo = { .as_u64 = clib_atomic_load_relax_n (&f->km->paths[peer].dpo.as_u64) };
-
-  way->peer = peer;
-  way->known = f->skip && dpo_id_is_valid (&dpo) && dpo.dpoi_type != DPO_DROP;
-  way->index = dpo.dpoi_index;
-  way->next = dpo.dpoi_next_node;
-}
-
-/* The usual outer packet: in one buffer, by its peer's adjacency. Returns the next node, or KHOST_STAYS: nothing has been done. */
-static_always_inline u16
-send_usual (const frame_t *f, way_t *way, vlib_buffer_t *b, const fp_packet_t *p, sent_t *sent)
-{
-  const i64 at = p->l3 - b->data;
-
-  if (PREDICT_FALSE (p->peer != way->peer))
-    way_to (f, way, p->peer);
-  if (PREDICT_FALSE (!way->known || b->flags & KHOST_NOT_PLAIN ||
-		     (u64) (at + VLIB_BUFFER_PRE_DATA_SIZE) >= VLIB_BUFFER_PRE_DATA_SIZE + f->data_size))
-    return KHOST_STAYS;
-  sent->packets++;
-  sent->bytes += p->length;
-  b->current_data = (i16) at;
-  b->current_length = (u16) p->contiguous;
-  b->flags = (b->flags & ~KHOST_STALE) | VNET_BUFFER_F_LOCALLY_ORIGINATED;
-  vnet_buffer (b)->ip.flow_hash = 0;
-  vnet_buffer (b)->ip.adj_index[VLIB_TX] = way->index;
-  return way->next;
+  return kgtpu_outer_next (f->vm, f->node, f->w, f->km, b, p, f->skip, &f->skipped);
 }
 
 /* ---- large packets ---- */
@@ -217,8 +153,8 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
       u32 vrfs[CHUNK];
       kgtpu_trace_t traces[CHUNK];
       u32 vrf = ~0, table = 0;
-      way_t way = { .peer = ~0 };
-      sent_t sent = {};
+      kgtpu_way_t way = { .peer = ~0 };
+      kgtpu_sent_t sent = {};
       u64 start;
 
       count = clib_min (CHUNK, n - at);
@@ -265,7 +201,7 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 
 	  if (PREDICT_TRUE (verdicts[i].action == FP_FORWARD && verdicts[i].way == FP_WAY_GTPU &&
 			    !(node->flags & VLIB_NODE_FLAG_TRACE)) &&
-	      PREDICT_TRUE ((nexts[at + i] = send_usual (&f, &way, b, &packets[i], &sent)) != KHOST_STAYS))
+	      PREDICT_TRUE ((nexts[at + i] = kgtpu_send_usual (f.km, f.skip, f.data_size, &way, b, &packets[i], &sent)) != KHOST_STAYS))
 	    continue;
 	  nexts[at + i] = carry_out (&f, b, bis[at + i], &packets[i], &verdicts[i], vrfs[i]);
 	  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && nexts[at + i] != KHOST_STAYS &&

@@ -158,6 +158,8 @@ VLIB_NODE_FN (kgtpu_frame_input_node) (vlib_main_t *vm, vlib_node_runtime_t *nod
       fp_verdict_t verdicts[CHUNK];
       u16 places[CHUNK];
       kgtpu_frame_trace_t traces[CHUNK];
+      kgtpu_way_t way = { .peer = ~0 };
+      kgtpu_sent_t sent = {};
       u32 taken = 0;
       u64 start;
 
@@ -205,6 +207,9 @@ VLIB_NODE_FN (kgtpu_frame_input_node) (vlib_main_t *vm, vlib_node_runtime_t *nod
 	  const u32 place = places[i], skipped = f.skipped;
 	  vlib_buffer_t *b = bufs[place];
 
+	  if (PREDICT_TRUE (verdicts[i].action == FP_FORWARD && verdicts[i].way == FP_WAY_GTPU && !tracing) &&
+	      PREDICT_TRUE ((nexts[place] = kgtpu_send_usual (f.km, f.skip, f.data_size, &way, b, &packets[i], &sent)) != KHOST_STAYS))
+	    continue;
 	  if (PREDICT_FALSE (verdicts[i].action == FP_SEGMENT))
 	    {
 	      send_on (&f, place);
@@ -221,6 +226,9 @@ VLIB_NODE_FN (kgtpu_frame_input_node) (vlib_main_t *vm, vlib_node_runtime_t *nod
 	  if (PREDICT_FALSE (tracing))
 	    trace (&f, b, &traces[i], &packets[i], &verdicts[i], nexts[place], f.skipped != skipped);
 	}
+      f.skipped += sent.packets;
+      f.tally.tx_packets += sent.packets;
+      f.tally.tx_bytes += sent.bytes;
     }
   send_on (&f, n);
   kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_ENCAP, &f.tally);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The way of an encapsulated packet: a packet, or a frame. */
 #ifndef included_kgtpu_outer_h
 #define included_kgtpu_outer_h
 
@@ -28,6 +29,53 @@ kgtpu_outer_next (vlib_main_t *vm, vlib_node_runtime_t *node, khost_worker_t *w,
     return kgtpu_own_drop (node, w, b, FP_DROP_UNRESOLVED);
   vnet_buffer (b)->sw_if_index[VLIB_TX] = path->fib_index;
   return p->l3[0] >> 4 == 6 ? KGTPU_NEXT_IP6_LOOKUP : KGTPU_NEXT_IP4_LOOKUP;
+}
+
+/* The way of the packets to one peer, where it is its adjacency's. */
+typedef struct
+{
+  u32 peer; /* ~0: of none */
+  u32 index; /* of the adjacency */
+  u16 next;
+  u8 known;
+} kgtpu_way_t;
+
+typedef struct
+{
+  u32 packets;
+  u64 bytes;
+} kgtpu_sent_t;
+
+static_always_inline void
+kgtpu_way_to (const kgtpu_main_t *km, u32 skip, kgtpu_way_t *way, u32 peer)
+{
+  const dpo_id_t dpo = { .as_u64 = clib_atomic_load_relax_n (&km->paths[peer].dpo.as_u64) };
+
+  way->peer = peer;
+  way->known = skip && dpo_id_is_valid (&dpo) && dpo.dpoi_type != DPO_DROP;
+  way->index = dpo.dpoi_index;
+  way->next = dpo.dpoi_next_node;
+}
+
+/* The usual outer packet: in one buffer, by its peer's adjacency. Returns the next node, or KHOST_STAYS: nothing has been done. */
+static_always_inline u16
+kgtpu_send_usual (const kgtpu_main_t *km, u32 skip, u32 data_size, kgtpu_way_t *way, vlib_buffer_t *b, const fp_packet_t *p, kgtpu_sent_t *sent)
+{
+  const i64 at = p->l3 - b->data;
+
+  if (PREDICT_FALSE (p->peer != way->peer))
+    kgtpu_way_to (km, skip, way, p->peer);
+  if (PREDICT_FALSE (!way->known || b->flags & KHOST_NOT_PLAIN ||
+		     (u64) (at + VLIB_BUFFER_PRE_DATA_SIZE) >= VLIB_BUFFER_PRE_DATA_SIZE + data_size))
+    return KHOST_STAYS;
+  sent->packets++;
+  sent->bytes += p->length;
+  b->current_data = (i16) at;
+  b->current_length = (u16) p->contiguous;
+  b->flags = (b->flags & ~KHOST_STALE) | VNET_BUFFER_F_LOCALLY_ORIGINATED;
+  vnet_buffer (b)->ip.flow_hash = 0;
+  vnet_buffer (b)->ip.adj_index[VLIB_TX] = way->index;
+  return way->next;
 }
 
 #endif /* included_kgtpu_outer_h */
