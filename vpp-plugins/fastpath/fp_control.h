@@ -117,7 +117,7 @@ fp_upsert_service (fp_region_t *r, const fp_wire_t *wire)
     atomic_store_explicit (&s->sets[which], 0, memory_order_relaxed);
   atomic_store_explicit (&s->serving, 0, memory_order_relaxed);
   FP_STEP ();
-  fp_service_counters_clear (r, slot);
+  fp_service_counters_open (r, slot);
   u8 dirty = c->service[slot].dirty; /* it may still be in the list */
   u32 next_dirty = c->service[slot].next_dirty;
   c->service[slot] = (fp_service_side_t){ FP_NONE, 0, 0, next_dirty, dirty, { 0, 0 } };

@@ -86,6 +86,7 @@ struct fp_region
   fp_quiescence_t *quiescence;
   fp_counters_t *counters; /* per worker, the control thread's last */
   struct fp_service_counters *service_counters[FP_MAX_WORKERS + 1]; /* the same, each by the Service's slot */
+  u32 service_mask;
   u32 workers;		   /* that age sessions */
   struct fp_control *control;
   struct fp_gtpu_tables *gtpu; /* fp_tunnel_types.h */

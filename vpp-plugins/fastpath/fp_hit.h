@@ -41,8 +41,7 @@ typedef struct
   fp_hit_table_t table[2]; /* IPv4, IPv6 */
   const fp_endpoint_t *endpoints;
   u32 endpoint_capacity;
-  fp_service_counters_t *services;
-  u32 service_capacity;
+  fp_service_counts_t services;
   u32 tick;
   u32 many; /* endpoints or Services: more than the nearer caches hold beside everything else */
 } fp_hit_context_t;
@@ -64,8 +63,7 @@ fp_hit_context (fp_hit_context_t *c, const fp_worker_t *w)
   c->endpoints = (const fp_endpoint_t *) r->controlled[FP_CONTROLLED_ENDPOINT].records;
   c->endpoint_capacity = r->controlled[FP_CONTROLLED_ENDPOINT].capacity;
   c->tick = w->tick;
-  c->services = r->service_counters[w->worker];
-  c->service_capacity = r->controlled[FP_CONTROLLED_SERVICE].capacity;
+  c->services = fp_service_counts (w);
   c->many = atomic_load_explicit (&r->controlled[FP_CONTROLLED_ENDPOINT].used, memory_order_relaxed) > FP_HIT_MANY ||
 	    atomic_load_explicit (&r->controlled[FP_CONTROLLED_SERVICE].used, memory_order_relaxed) > FP_HIT_MANY;
 }
@@ -237,7 +235,7 @@ fp_hit_follow (const fp_hit_context_t *c, int v6, u8 shape, u64 word)
   const fp_session4_t *s4 = (const fp_session4_t *) t->records + slot;
   const fp_session6_t *s6 = (const fp_session6_t *) t->records + slot;
   FP_PREFETCH (c->endpoints + ((v6 ? s6->ep_slot : s4->ep_slot) & (0 - (wanted & 1))));
-  __builtin_prefetch (c->services + (v6 ? s6->service_slot : s4->service_slot), 1, 3);
+  __builtin_prefetch (c->services.entries + ((v6 ? s6->service_slot : s4->service_slot) & c->services.mask), 1, 3);
 }
 
 /* ---- third stage ---- */
@@ -333,7 +331,7 @@ fp_plain_rewrite6 (const fp_packet_t *p, u8 proto, const fp_session6_t *s, u32 d
   fp_plain_rewrite_l4 (p, proto, FP_IP6_HEADER, ports << 16 | ports >> 16, deltas);
 }
 
-/* 1: the flow is known, the packet rewritten, *reverse says which direction. 0: nothing has been done. */
+/* 1: the flow is known, the packet rewritten and counted, *reverse says which direction. 0: nothing has been done. */
 FP_ALWAYS_INLINE int
 fp_hit_finish4 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 word, u32 *reverse)
 {
@@ -356,7 +354,7 @@ fp_hit_finish4 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
   if (FP_UNLIKELY ((h[8] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL)) || (p->mtu && fp_net16 (fp_load16 (h + 2)) > p->mtu)))
     return 0;
   fp_plain_rewrite4 (p, proto, s, dir);
-  fp_service_count (fp_service_counters (c->services, c->service_capacity, s->service_slot, s->service_gen), dir, p->length);
+  fp_service_count (c->services, fp_session_service (0, s), dir, p->length);
   *reverse = dir;
   return 1;
 }
@@ -385,7 +383,7 @@ fp_hit_finish6 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
 		   (p->mtu && FP_IP6_HEADER + (u32) fp_net16 (fp_load16 (h + 4)) > p->mtu)))
     return 0;
   fp_plain_rewrite6 (p, proto, s, dir);
-  fp_service_count (fp_service_counters (c->services, c->service_capacity, s->service_slot, s->service_gen), dir, p->length);
+  fp_service_count (c->services, fp_session_service (1, s), dir, p->length);
   *reverse = dir;
   return 1;
 }

@@ -177,8 +177,8 @@ fp_icmp_translate (fp_worker_t *w, const fp_packet_t *p, const fp_parsed_t *o, u
   else if (six)
     fp_store16 (icmp + 2, fp_csum_update_partial (fp_load16 (icmp + 2), outer.address_delta));
   fp_rewrite_ip (h, six, &outer, keep_ttl);
-  fp_service_count (fp_session_counters (w, six, fp_session_at (fp_session_table (w->region, six), six, f.ref.slot)), f.ref.dir,
-		    p->length);
+  const void *session = fp_session_at (fp_session_table (w->region, six), six, f.ref.slot);
+  fp_service_count (fp_service_counts (w), fp_session_service (six, session), f.ref.dir, p->length);
   *way = f.ref.dir ? FP_WAY_REVERSE : FP_WAY_FORWARD;
   return FP_DROP_NONE;
 }

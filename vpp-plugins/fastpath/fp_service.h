@@ -130,7 +130,7 @@ fp_hit (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_verdic
     }
   target = v6 ? fp_target6 (s, ref->dir) : fp_target4 (s, ref->dir);
   fp_rewrite (p, o, v6, &target);
-  fp_service_count (fp_session_counters (w, v6, s), ref->dir, p->length);
+  fp_service_count (fp_service_counts (w), fp_session_service (v6, s), ref->dir, p->length);
   fp_translated (v, t, ref->dir);
   return 1;
 }
@@ -173,7 +173,7 @@ fp_later_fragment (fp_worker_t *w, int v6, fp_packet_t *p, const fp_parsed_t *o,
     }
   target = v6 ? fp_target6 (s, known.session.dir) : fp_target4 (s, known.session.dir);
   fp_rewrite_ip (p->l3, v6, &target, p->flags & FP_PACKET_KEEP_TTL);
-  fp_service_count (fp_session_counters (w, v6, s), known.session.dir, p->length);
+  fp_service_count (fp_service_counts (w), fp_session_service (v6, s), known.session.dir, p->length);
   fp_translated (v, t, known.session.dir);
 }
 
@@ -218,7 +218,7 @@ fp_decide (fp_worker_t *w, int v6, fp_packet_t *p, const fp_scratch_t *x, fp_pla
 	  const void *s = fp_session_at (fp_session_table (w->region, v6), v6, d.ref.slot);
 	  fp_target_t target = v6 ? fp_target6 (s, d.ref.dir) : fp_target4 (s, d.ref.dir);
 	  fp_rewrite (p, o, v6, &target);
-	  fp_service_count (fp_session_counters (w, v6, s), d.ref.dir, p->length);
+	  fp_service_count (fp_service_counts (w), fp_session_service (v6, s), d.ref.dir, p->length);
 	  *way = d.ref.dir ? FP_WAY_REVERSE : FP_WAY_FORWARD;
 	  return d;
 	}

@@ -6,19 +6,23 @@
 #include "fp_publish.h"
 #include "fp_service_counters.h"
 
-/* The slot's generation has been raised: no worker that sees this counts for the sessions there were. */
 FP_INLINE void
-fp_service_counters_close (fp_region_t *r, u32 slot)
+fp_service_counters_name (fp_region_t *r, u32 slot, u64 service)
 {
-  u32 gen = atomic_load_explicit (&fp_service_at (r, slot)->gen, memory_order_relaxed);
   for (u32 i = 0; i <= FP_MAX_WORKERS; i++)
     if (r->service_counters[i])
-      atomic_store_explicit (&r->service_counters[i][slot].gen, gen, memory_order_relaxed);
+      atomic_store_explicit (&r->service_counters[i][slot].service, service, memory_order_relaxed);
 }
 
-/* Another Service has the slot, and all workers have passed a quiescent point since it was closed, or none has run yet. */
+FP_INLINE u64
+fp_service_name (const fp_region_t *r, u32 slot)
+{
+  return slot | (u64) atomic_load_explicit (&fp_service_at (r, slot)->gen, memory_order_relaxed) << 32;
+}
+
+/* A Service gets the slot, which has been nobody's for all workers since they passed a quiescent point, or was never used. */
 FP_INLINE void
-fp_service_counters_clear (fp_region_t *r, u32 slot)
+fp_service_counters_open (fp_region_t *r, u32 slot)
 {
   for (u32 i = 0; i <= FP_MAX_WORKERS; i++)
     if (r->service_counters[i])
@@ -32,22 +36,25 @@ fp_service_counters_clear (fp_region_t *r, u32 slot)
 	atomic_store_explicit (&c->created, 0, memory_order_relaxed);
 	atomic_store_explicit (&c->live, 0, memory_order_relaxed);
       }
+  fp_service_counters_name (r, slot, fp_service_name (r, slot));
 }
 
-/* A region that has been attached, its generations as they are to stay; before its sessions are counted. */
+/* Of a region that has been attached, before its sessions are counted. */
 FP_INLINE void
 fp_service_counters_attach (fp_region_t *r)
 {
-  for (u32 slot = 0; slot < r->controlled[FP_CONTROLLED_SERVICE].capacity; slot++)
-    fp_service_counters_close (r, slot);
+  u64 position = 0, word;
+  fp_service_counters_name (r, 0, FP_NO_SERVICE); /* 0 is a name, too */
+  while ((word = fp_control_next (r, FP_CONTROLLED_SERVICE, &position)))
+    fp_service_counters_name (r, fp_word_slot (word), fp_service_name (r, fp_word_slot (word)));
 }
 
-/* A Service goes: its slot waits for the workers. */
+/* A Service goes: its slot waits for the workers. Its sessions count nowhere from now on. */
 FP_INLINE void
 fp_service_retire (fp_region_t *r, u32 slot)
 {
+  fp_service_counters_name (r, slot, FP_NO_SERVICE);
   fp_control_retire_slot (r, FP_CONTROLLED_SERVICE, slot);
-  fp_service_counters_close (r, slot);
 }
 
 /* ---- reading ---- */

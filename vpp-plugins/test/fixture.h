@@ -49,6 +49,7 @@ typedef struct
   fp_region_t region;
   fp_worker_t worker[2];
   u64 now;
+  u8 service_gone; /* packets of its flows count nowhere */
 } node_t;
 
 static inline void
@@ -256,6 +257,19 @@ accounted (const fp_counters_t *c)
   return n;
 }
 
+/* What a worker has counted for all Services together. */
+static inline fp_way_counters_t
+all_services (const fp_worker_t *w, u32 way)
+{
+  fp_way_counters_t sum = { 0, 0 };
+  for (u32 slot = 0; slot < w->region->controlled[FP_CONTROLLED_SERVICE].capacity; slot++)
+    {
+      sum.packets += w->region->service_counters[w->worker][slot].way[way].packets;
+      sum.bytes += w->region->service_counters[w->worker][slot].way[way].bytes;
+    }
+  return sum;
+}
+
 static inline u64
 counter (const node_t *n, enum fp_counter c)
 {
@@ -267,6 +281,7 @@ static inline void
 submit (node_t *n, int worker, const u8 *bytes, u32 length, u32 room, shot_t *s)
 {
   fp_worker_t *w = &n->worker[worker];
+  fp_way_counters_t counted[2] = { all_services (w, 0), all_services (w, 1) };
   CHECK (length <= sizeof (s->before) && room >= length, "test packet of %u bytes, room %u", length, room);
   s->block = malloc (room ? room : 1);
   memcpy (s->block, bytes, length);
@@ -277,11 +292,18 @@ submit (node_t *n, int worker, const u8 *bytes, u32 length, u32 room, shot_t *s)
   if (!s->p.length)
     s->p.length = length;
   s->p.room = room;
+  u32 whole = s->p.length;
   memset (&s->v, 0xff, sizeof (s->v));
   fp_worker_quiescent (w, n->now);
   fp_service_vector (w, &s->p, &s->v, 1);
   CHECK (w->counters->counter[FP_C_PACKETS] == accounted (w->counters), "packet not counted exactly once");
   CHECK (s->v.action <= FP_REPLY, "no verdict");
+  for (u32 way = 0; way < 2 && !n->service_gone; way++)
+    {
+      u64 one = s->v.action == FP_FORWARD && s->v.way == (way ? FP_WAY_REVERSE : FP_WAY_FORWARD);
+      fp_way_counters_t now = all_services (w, way);
+      CHECK (now.packets - counted[way].packets == one && now.bytes - counted[way].bytes == one * whole, "counted for its Service");
+    }
   if (s->v.action == FP_REPLY)
     check_checksums ("ICMP error", s->block, s->p.length, 0);
 }
