@@ -13,7 +13,7 @@ from bench.vpp.engine import BenchError
 from bench.vpp.records import Rate
 
 from vpp_operator.agent.loop import Loop
-from vpp_operator.agent.plan import Digests, Plan, acknowledge, add_keys
+from vpp_operator.agent.plan import Plan, acknowledge, add_keys
 from vpp_operator.dataplane.protocol import Batch, DataplaneError
 from vpp_operator.dataplane.records import KEY_SIZE, Record, Table, digest, packed
 from vpp_operator.dataplane.vpp.adapter import VppDataplane
@@ -43,7 +43,7 @@ class Control:
 
     socket: Path
     held: dict[Table, dict[bytes, bytes]] = field(default_factory=dict)
-    acknowledged: Digests = field(default_factory=dict)
+    acknowledged: dict[Table, dict[bytes, int]] = field(default_factory=lambda: {t: {} for t in Table})
 
     def __post_init__(self) -> None:
         self._runner = asyncio.Runner()
@@ -74,7 +74,7 @@ class Control:
             began = time.perf_counter()
             plan = Plan()
             for table, rows in wanted.items():
-                add_keys(plan, table, rows, wanted, self.acknowledged)
+                add_keys(plan, table, rows, rows, self.acknowledged[table])
             timed.difference += time.perf_counter() - began
             timed.apply += self.apply(plan.batch())
             began = time.perf_counter()
@@ -101,7 +101,7 @@ class Control:
             Batch({}, {table: [raw[: KEY_SIZE[table]] for raw in raws] for table, raws in gone.items()})
         )
         for table in gone:
-            self.acknowledged.pop(table, None)
+            self.acknowledged[table].clear()
         return gone
 
     def restore(self, gone: Mapping[Table, Sequence[bytes]]) -> None:
@@ -110,7 +110,7 @@ class Control:
         for table, raws in gone.items():
             rows = {raw[: KEY_SIZE[table]]: raw for raw in raws}
             self.held.setdefault(table, {}).update(rows)
-            self.acknowledged.setdefault(table, {}).update((key, digest(raw)) for key, raw in rows.items())
+            self.acknowledged[table].update((key, digest(raw)) for key, raw in rows.items())
 
     def dump(self, table: Table) -> Rate:
         """Read keys and digests of a whole table, as the agent does after a restart."""

@@ -81,7 +81,9 @@ class MemoryDataplane:
 
     async def info(self) -> EngineInfo:
         self._reach()
-        return EngineInfo("memory", "0", self.creation_id, "b", "l", True, 0, 1, {}, ())
+        names = {Table.SERVICE: "services", Table.ENDPOINT: "endpoints", Table.GTPU_TUNNEL: "tunnels"}
+        capacity = {names[table]: size for table, size in self.capacity.items() if table in names}
+        return EngineInfo("memory", "0", self.creation_id, "b", "l", True, 0, 1, capacity, ())
 
     async def apply(self, batch: Batch) -> list[Failure]:
         self._reach()

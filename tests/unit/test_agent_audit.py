@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from vpp_operator.agent.audit import SLICE, Audit, _Keys
+from vpp_operator.agent.shards import Shards
 from vpp_operator.dataplane.records import Table
 
 CHUNK = 4096
@@ -15,7 +16,7 @@ TABLE = Table.ENDPOINT
 
 
 class Counted(dict[bytes, int]):
-    """A table's belief that counts every look at a key."""
+    """A part of a table's belief that counts every look at a key."""
 
     looks = 0
 
@@ -60,18 +61,20 @@ def key(number: int) -> bytes:
 @pytest.mark.parametrize("wrong", ["nothing", "all differ", "all lost", "all unknown"])
 async def test_no_slice_looks_at_more_than_its_share(wrong: str) -> None:
     size = 10 * SLICE + 77
-    belief, held = Counted(), {}
+    belief, held = Shards[int](), {}
+    parts = belief.shards = tuple(Counted() for _ in belief.shards)
     for number in range(size):
         if wrong != "all unknown":
-            dict.__setitem__(belief, key(number), number)
+            belief[key(number)] = number
         if wrong != "all lost":
             held[key(number)] = number + (wrong == "all differ")
     audit = Audit(Dumping(held), {TABLE: belief}, [TABLE])  # type: ignore[arg-type]
     found, most, steps = 0, 0, 0
     while not audit.done:
-        belief.looks = 0
+        for part in parts:
+            part.looks = 0
         found += len(await audit.step())
-        most = max(most, belief.looks)
+        most = max(most, sum(part.looks for part in parts))
         steps += 1
     assert found == (0 if wrong == "nothing" else size)
     assert dict(belief) == held
@@ -83,7 +86,7 @@ async def test_no_slice_looks_at_more_than_its_share(wrong: str) -> None:
 async def test_a_table_that_changes_all_the_time_is_still_walked_to_its_end() -> None:
     """Records come and go between the slices: what was lost before is found, and nothing that was not."""
     size = 6 * SLICE
-    belief = Counted({key(number): number for number in range(size)})
+    belief = Shards({key(number): number for number in range(size)})
     lost = set(range(100, size, 1000))
     held = {key(number): number for number in range(size) if number not in lost}
     audit = Audit(Dumping(held), {TABLE: belief}, [TABLE])  # type: ignore[arg-type]
@@ -93,43 +96,24 @@ async def test_a_table_that_changes_all_the_time_is_still_walked_to_its_end() ->
             break
         found.update(key for _, key in await audit.step())
         new = key(10 * size + turn)
-        dict.__setitem__(belief, new, 1)
+        belief[new] = 1
         held[new] = 1
         audit.touched(TABLE, new)
     assert audit.done
     assert found == {key(number) for number in lost}
 
 
-def taken(keys: _Keys, size: int) -> list[bytes]:
-    """The next part, however many steps it takes."""
-    while (part := keys.take(size)) is None:
-        pass
-    return part
-
-
-def test_a_dict_that_changes_is_gone_through_in_short_steps() -> None:
-    every = {number.to_bytes(4, "big"): 0 for number in range(5 * _Keys.SKIP // 2)}
-    keys = _Keys(every)
-    seen = taken(keys, len(every) - 100)
-    every[b"new"] = 0
-    # Back to where it was: three steps, none of which passes over more than SKIP keys.
-    assert [keys.take(10) for _ in range(3)] == [None, None, None]
-    seen += taken(keys, 10)
-    # Keys that were taken and go: those after them are not left out.
-    for key in seen[:5]:
-        del every[key]
-    keys.gone(5)
-    while part := taken(keys, 7):
+def test_a_table_that_changes_is_gone_through_in_short_steps() -> None:
+    every = {number.to_bytes(4, "big"): 0 for number in range(20_000)}
+    table = Shards(every)
+    keys = _Keys(table)
+    seen: list[bytes] = []
+    number = len(every)
+    while part := keys.take(100):
+        assert len(part) <= 100
         seen += part
-    assert seen[5:] == list(every)
-
-
-def test_a_dict_that_always_changes_is_left_to_the_next_pass() -> None:
-    every = {number.to_bytes(4, "big"): 0 for number in range(10)}
-    keys = _Keys(every)
-    assert len(taken(keys, 5)) == 5
-    for number in range(keys.MOST_RETURNS):
-        every[f"new{number}".encode()] = 0
-        assert keys.take(5) is None
-    every[b"last"] = 0
-    assert keys.take(5) == []
+        number += 1
+        table[number.to_bytes(4, "big")] = 0
+        del table[part[0]]
+    assert len(seen) == len(set(seen)), "a key came twice"
+    assert set(seen) >= every.keys(), "what was there when it began, and went in its turn"

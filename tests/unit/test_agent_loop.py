@@ -167,6 +167,28 @@ async def test_a_full_table_refuses_one_and_the_others_go_on_until_there_is_room
     assert list(loop.unsettled()) == []
 
 
+async def test_what_has_no_room_beside_what_it_replaces_is_planned_with_it() -> None:
+    """Both in one batch, however many: the dataplane needs what goes to make room for what comes."""
+    count = 10
+    old = merged(*(one_service(i + 1) for i in range(count)))
+    new = merged(*(one_service(i + 1 + count) for i in range(count)))
+    for spare in (0, count):
+        dataplane = MemoryDataplane(capacity={Table.SERVICE: count + spare})
+        source = ListSource()
+        loop, clock = make(dataplane, source)
+        loop.BATCH = 7
+        for state in (old, new):
+            source.set(state)
+            dataplane.batches.clear()
+            for _ in range(20):
+                clock.now += 1.0
+                await loop.turn()
+            assert dataplane.tables == state
+        first = dataplane.batches[0]
+        together = len(first.upserts[Table.SERVICE]), len(first.deletes.get(Table.SERVICE, ()))
+        assert together == ((count, count) if not spare else (loop.BATCH, 0))
+
+
 async def test_refusals_are_retried_with_growing_pauses() -> None:
     dataplane = MemoryDataplane(capacity={Table.SERVICE: 0})
     source = ListSource()

@@ -72,5 +72,5 @@ async def test_planning_key_by_key_is_planning_at_once(before: Tables, desired: 
     pieces = Plan()
     for table in Table:
         for key in sorted(desired[table].keys() | actual[table].keys()):
-            add_keys(pieces, table, [key], desired, actual)
+            add_keys(pieces, table, [key], desired[table], actual[table])
     assert pieces == plan_all(desired, actual)

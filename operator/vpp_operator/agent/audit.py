@@ -8,9 +8,8 @@ or lost, is mended.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from itertools import islice
 
-from vpp_operator.agent.plan import Digests
+from vpp_operator.agent.shards import Shards
 from vpp_operator.dataplane.protocol import Dataplane
 from vpp_operator.dataplane.records import Table
 
@@ -49,46 +48,28 @@ class _Seen:
 
 
 class _Keys:
-    """The keys of a dict that may change in between, a piece at a time, without a copy of all.
+    """The keys of a table that may change in between, a piece at a time: its parts are copied one by one.
 
-    A key that comes is at the end; where some go, as many after them may be left out: the next pass sees
-    them. So does it with the rest of a dict that changes all the time.
+    Keys that come or go after their part was copied are those of the next pass.
     """
 
-    # Keys passed over at once on the way back to where the last iterator was: some 1 ms.
-    SKIP = 131072
-    MOST_RETURNS = 64
+    def __init__(self, keys: Shards[int] | None = None) -> None:
+        self._shards = iter(keys.shards if keys is not None else ())
+        self._part: list[bytes] = []
 
-    def __init__(self, keys: dict[bytes, int]) -> None:
-        self._dict = keys
-        self._at = 0
-        self._rest = iter(keys)
-        self._skip = 0
-        self._returns = 0
-
-    def take(self, size: int) -> list[bytes] | None:
-        """Return some keys, none at the end; None: not there yet, ask again."""
-        try:
-            if self._skip:
-                some = min(self._skip, self.SKIP)
-                next(islice(self._rest, some, some), None)
-                self._skip -= some
-                if self._skip:
-                    return None
-            part = list(islice(self._rest, size))
-        except RuntimeError:
-            # The dict changed its size: a new iterator goes to where the last one was.
-            self._rest = iter(self._dict)
-            self._skip = self._at
-            self._returns += 1
-            return None if self._returns <= self.MOST_RETURNS else []
-        self._at += len(part)
-        self._returns = 0
+    def take(self, size: int) -> list[bytes]:
+        """Return some keys, none at the end."""
+        part: list[bytes] = []
+        while len(part) < size:
+            if not self._part:
+                shard = next(self._shards, None)
+                if shard is None:
+                    break
+                self._part = list(shard)
+            some = size - len(part)
+            part += self._part[-some:]
+            del self._part[-some:]
         return part
-
-    def gone(self, count: int) -> None:
-        """So many of the keys taken so far were deleted: those after them have moved up."""
-        self._at -= count
 
 
 class Audit:
@@ -98,14 +79,16 @@ class Audit:
     before or after the change.
     """
 
-    def __init__(self, dataplane: Dataplane, actual: Digests, tables: Iterable[Table] = Table) -> None:
+    def __init__(
+        self, dataplane: Dataplane, actual: dict[Table, Shards[int]], tables: Iterable[Table] = Table
+    ) -> None:
         self._dataplane = dataplane
         self._actual = actual
         self._tables = list(tables)
         self._table: Table | None = None
         self._chunks: AsyncIterator[list[tuple[bytes, int]]] | None = None
         self._seen = _Seen()
-        self._rest = _Keys({})
+        self._rest = _Keys()
         self._touched: set[tuple[Table, bytes]] = set()
         self.entries = 0
         self.done = False
@@ -129,17 +112,13 @@ class Audit:
             if chunk is not None:
                 return self._compare(table, chunk)
             self._chunks = None
-            self._rest = _Keys(self._actual.get(table, {}))
+            self._rest = _Keys(self._actual.get(table))
         part = self._rest.take(SLICE // 4)
-        if part is None:
-            return []
         if not part:
             if not self._seen.forget_some():
                 self._table = None
             return []
-        missing = self._missing(table, part)
-        self._rest.gone(len(missing))
-        return missing
+        return self._missing(table, part)
 
     async def finish(self) -> list[tuple[Table, bytes]]:
         """Do all that is left in one go."""
@@ -149,7 +128,7 @@ class Audit:
         return found
 
     def _compare(self, table: Table, chunk: list[tuple[bytes, int]]) -> list[tuple[Table, bytes]]:
-        have = self._actual.setdefault(table, {})
+        have = self._actual.setdefault(table, Shards())
         found = []
         self.entries += len(chunk)
         self._seen.update(key for key, _ in chunk)
@@ -160,7 +139,7 @@ class Audit:
         return found
 
     def _missing(self, table: Table, keys: list[bytes]) -> list[tuple[Table, bytes]]:
-        have = self._actual.get(table, {})
+        have = self._actual[table]
         found = []
         for key in self._seen.lacking(keys):
             if (table, key) not in self._touched and key in have:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
 import structlog
 
 from vpp_operator.agent.audit import Audit
-from vpp_operator.agent.plan import Digests, Plan, acknowledge_slices, add_keys
+from vpp_operator.agent.plan import Plan, acknowledge_slices, add_keys
 from vpp_operator.agent.retry import Retries
+from vpp_operator.agent.shards import put
 from vpp_operator.agent.sources import Source
+from vpp_operator.agent.tables import Tables
 from vpp_operator.dataplane.protocol import (
     Dataplane,
     DataplaneError,
@@ -37,7 +40,8 @@ __all__ = ["Loop", "LoopFigures", "Steering"]
 
 _log = structlog.get_logger(__name__)
 
-Keys = dict[Table, set[bytes]]
+Parts = dict[Table, list[tuple[int, list[bytes]]]]
+"""Keys by table, in lists of one part of the table's shards each."""
 
 _ORDER: Final = (
     Table.CONFIG,
@@ -102,17 +106,6 @@ class LoopTimes:
     stats: float = 1.0
 
 
-@dataclass(slots=True)
-class _State:
-    """What the loop knows; see the properties of :class:`Loop` for what others may see."""
-
-    desired: dict[Table, dict[bytes, bytes]] = field(default_factory=lambda: {table: {} for table in Table})
-    actual: Digests = field(default_factory=lambda: {table: {} for table in Table})
-    dirty: Keys = field(default_factory=lambda: {table: set() for table in Table})
-    versions: dict[str, str] = field(default_factory=dict)
-    seen_versions: dict[str, str] = field(default_factory=dict)
-
-
 class Loop:
     """Runs as one task (:meth:`run`); :meth:`wake` tells it that something changed."""
 
@@ -142,7 +135,7 @@ class Loop:
         self._times = times or LoopTimes()
         self._clock = clock
         self._on_change = on_change
-        self._state = _State()
+        self._state = Tables()
         self._ready: set[int] = set()
         self._partial: set[int] = set()
         """Sources that have more to give than was taken: what is known of them is not consistent yet."""
@@ -152,6 +145,8 @@ class Loop:
         self._wake = asyncio.Event()
         self._backoff = Backoff(first=0.1, longest=5.0)
         self._reconnect_at = 0.0
+        self._worked = 0
+        """Keys gone through since others had their turn."""
         self._audit: Audit | None = None
         self._audit_at = 0.0
         self._stats_at = 0.0
@@ -320,13 +315,14 @@ class Loop:
                 break
             update = source.take()
             for table, records in update.upserts.items():
-                state.desired[table].update(records)
-                self._changed(table, records)
+                put(state.desired[table], state.dirty[table], records)
+                self._wanted_anew(table, records)
             for table, keys in update.deletes.items():
                 desired = state.desired[table]
                 for key in keys:
                     desired.pop(key, None)
-                self._changed(table, keys)
+                    state.dirty[table].add(key)
+                self._wanted_anew(table, keys)
             state.seen_versions.update(update.versions)
             await asyncio.sleep(0)
 
@@ -336,10 +332,9 @@ class Loop:
             self._state.dirty[table].update(part)
             await asyncio.sleep(0)
 
-    def _changed(self, table: Table, keys: Iterable[bytes]) -> None:
-        self._state.dirty[table].update(keys)
+    def _wanted_anew(self, table: Table, keys: Iterable[bytes]) -> None:
+        """Wanted differently now: what was refused of these is tried at once."""
         if len(self._retries):
-            # Wanted differently now: try at once.
             for key in keys:
                 self._retries.forget((table, key))
 
@@ -352,13 +347,13 @@ class Loop:
         info = await self._dataplane.connect()
         self.figures.connects += 1
         state = self._state
-        state.actual = {table: {} for table in Table}
+        await state.forget_actual()
         self._audit = None
         started = self._clock()
         entries = await self._read_back()
         for index in self._ready:
             for table in self._sources[index].tables:
-                state.dirty[table] = set()
+                await state.forget_dirty(table)
                 await self._mark(table, state.desired[table])
                 await self._mark(table, state.actual[table])
         self._retries = Retries()
@@ -413,8 +408,10 @@ class Loop:
         failures = await self._apply(plan) if len(plan) else []
         # Services last: what they say is needed to let go of their endpoints.
         for table in reversed(looked_at):
-            await self._inform_steering(table, looked_at[table])
-            state.dirty[table] -= looked_at[table]
+            for index, keys in looked_at[table]:
+                await self._inform_steering(table, keys)
+                state.dirty[table].remove(index, keys)
+                await self._rest_after(len(keys))
         await self._steer()
         self._forget_refusals(looked_at, failures)
         self._settled()
@@ -430,42 +427,55 @@ class Loop:
             _log.info("everything is programmed", refused=len(self._retries))
             self._on_change()
 
-    async def _plan(self) -> tuple[Plan, Keys]:
+    async def _plan(self) -> tuple[Plan, Parts]:
         """Plan what is dirty, in slices, and tell the steering what is wanted.
 
         A turn looks at :attr:`BATCH` wanted records at most, in the order of dependence; what is not wanted
-        any more goes in the turn that has none of them left.
+        any more goes in the turn that has none of them left. What has no room beside what it replaces is
+        planned with it, whatever their number: the dataplane does it in slices.
         """
         state = self._state
         plan = Plan()
-        looked_at: Keys = {}
-        unwanted: dict[Table, list[bytes]] = {}
-        room = self.BATCH
+        looked_at: Parts = {}
+        unwanted: Parts = {}
         tables = {t for i in self._ready - self._partial for t in self._sources[i].tables}
+        capacity = self.info.capacity if self.info is not None else {}
+        room = sys.maxsize if await state.tight(tables, capacity) else self.BATCH
         for table in _ORDER:
             if table not in tables:
                 continue
-            desired, keys = state.desired[table], iter(state.dirty[table])
-            while part := list(islice(keys, min(self.SLICE, room))):
-                wanted = [key for key in part if key in desired]
-                if len(wanted) < len(part):
-                    unwanted.setdefault(table, []).extend(key for key in part if key not in desired)
-                await self._plan_part(plan, table, wanted, looked_at)
+            for index, part in state.dirty[table].parts(self.SLICE):
+                desired = state.desired[table].shards[index]
+                wanted = part[:room]
+                if not all(map(desired.__contains__, part)):
+                    gone = [key for key in part if key not in desired]
+                    wanted = [key for key in part if key in desired][:room]
+                    unwanted.setdefault(table, []).append((index, gone))
+                await self._plan_part(plan, table, index, wanted, looked_at)
                 room -= len(wanted)
-            if not room:
-                return plan, looked_at
+                if not room:
+                    return plan, looked_at
             self._planned.add(table)
         for table in reversed(_ORDER):
-            gone = unwanted.get(table, ())
-            for start in range(0, len(gone), self.SLICE):
-                await self._plan_part(plan, table, gone[start : start + self.SLICE], looked_at)
+            for index, gone in unwanted.get(table, ()):
+                await self._plan_part(plan, table, index, gone, looked_at)
         return plan, {table: looked_at[table] for table in _ORDER if table in looked_at}
 
-    async def _plan_part(self, plan: Plan, table: Table, keys: Sequence[bytes], looked_at: Keys) -> None:
+    async def _plan_part(
+        self, plan: Plan, table: Table, index: int, keys: list[bytes], looked_at: Parts
+    ) -> None:
         if keys:
-            looked_at.setdefault(table, set()).update(keys)
-            add_keys(plan, table, keys, self._state.desired, self._state.actual)
+            looked_at.setdefault(table, []).append((index, keys))
+            desired, actual = self._state.desired[table], self._state.actual[table]
+            add_keys(plan, table, keys, desired.shards[index], actual.shards[index])
             await self._inform_steering(table, keys)
+            await self._rest_after(len(keys))
+
+    async def _rest_after(self, keys: int) -> None:
+        """Let others have their turn after a slice's worth of keys."""
+        self._worked += keys
+        if self._worked >= self.SLICE:
+            self._worked = 0
             await asyncio.sleep(0)
 
     async def _inform_steering(self, table: Table, keys: Iterable[bytes]) -> None:
@@ -475,7 +485,7 @@ class Loop:
         for part in _slices(keys, self.SLICE):
             for key in part:
                 self._steering.note(table, key, desired.get(key), key in actual)
-            await asyncio.sleep(0)
+            await self._rest_after(len(part))
 
     async def _apply(self, plan: Plan) -> list[Failure]:
         """Apply a plan and note what was taken.
@@ -508,13 +518,16 @@ class Loop:
             self._retries.hasten(_MADE_ROOM, now)
         return failures
 
-    def _forget_refusals(self, looked_at: Keys, failures: Iterable[Failure]) -> None:
+    def _forget_refusals(self, looked_at: Parts, failures: Iterable[Failure]) -> None:
         """Forget the refusal of every record that is as desired now."""
         failed = {(failure.table, failure.key) for failure in failures}
+        refused = {table for (table, _), _ in self._retries.items()}
+        seen = {
+            table: {key for _, keys in looked_at[table] for key in keys}
+            for table in refused & looked_at.keys()
+        }
         taken = [
-            key
-            for key, _ in self._retries.items()
-            if key[1] in looked_at.get(key[0], ()) and key not in failed
+            key for key, _ in self._retries.items() if key[1] in seen.get(key[0], ()) and key not in failed
         ]
         for key in taken:
             self._retries.forget(key)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from vpp_operator.dataplane.protocol import Batch, Failure
 from vpp_operator.dataplane.records import Table, digest
 
-__all__ = ["Digests", "Plan", "Records", "acknowledge", "acknowledge_slices", "add_keys", "plan_all"]
+__all__ = [
+    "Believed",
+    "Digests",
+    "Plan",
+    "Records",
+    "acknowledge",
+    "acknowledge_slices",
+    "add_keys",
+    "plan_all",
+]
 
 Records = Mapping[Table, Mapping[bytes, bytes]]
 """Per table: key -> packed record."""
 
-Digests = dict[Table, dict[bytes, int]]
+Digests = Mapping[Table, Mapping[bytes, int]]
 """Per table: key -> digest of the record that the dataplane holds."""
+
+Believed = Mapping[Table, MutableMapping[bytes, int]]
+"""The same, to be kept up to date: it has every table."""
 
 
 @dataclass(slots=True)
@@ -39,15 +51,17 @@ class Plan:
         return Batch(self.upserts, self.deletes)
 
 
-def add_keys(plan: Plan, table: Table, keys: Iterable[bytes], desired: Records, actual: Digests) -> None:
+def add_keys(
+    plan: Plan, table: Table, keys: Iterable[bytes], want: Mapping[bytes, bytes], have: Mapping[bytes, int]
+) -> None:
     """Add to ``plan`` what ``keys`` of ``table`` need; a key that is as desired needs nothing.
+
+    ``want`` and ``have`` are what is desired in that table, and what the dataplane has of it.
 
     A UE prefix goes from one tunnel to another by a deletion before the new record: its whole value is the
     tunnel's name, and an engine refuses to take it away from a tunnel that has it.
     """
     keys = looked_at = list(keys)
-    want = desired.get(table, {})
-    have = actual.get(table, {})
     records = list(map(want.get, keys))
     deletes: list[bytes] = []
     if None in records:
@@ -77,24 +91,24 @@ def plan_all(desired: Records, actual: Digests, tables: Iterable[Table] = Table)
     """Return the whole difference in ``tables``; the others are left alone."""
     plan = Plan()
     for table in tables:
-        keys = desired.get(table, {}).keys() | actual.get(table, {}).keys()
-        add_keys(plan, table, sorted(keys), desired, actual)
+        want, have = desired.get(table, {}), actual.get(table, {})
+        add_keys(plan, table, sorted(want.keys() | have.keys()), want, have)
     return plan
 
 
-def acknowledge(plan: Plan, failures: Iterable[Failure], actual: Digests) -> None:
+def acknowledge(plan: Plan, failures: Iterable[Failure], actual: Believed) -> None:
     """Note in ``actual`` what the dataplane took; a record that failed stays as it was."""
     for _ in acknowledge_slices(plan, failures, actual, len(plan) or 1):
         pass
 
 
 def acknowledge_slices(
-    plan: Plan, failures: Iterable[Failure], actual: Digests, slice_size: int
+    plan: Plan, failures: Iterable[Failure], actual: Believed, slice_size: int
 ) -> Iterator[int]:
     """Do what :func:`acknowledge` does, yielding the number of records after each ``slice_size`` at most."""
     failed = {(failure.table, failure.key) for failure in failures}
     for table, keys in plan.deletes.items():
-        have = actual.setdefault(table, {})
+        have = actual[table]
         for start in range(0, len(keys), slice_size):
             gone = keys[start : start + slice_size]
             for key in gone:
@@ -102,7 +116,7 @@ def acknowledge_slices(
                     have.pop(key, None)
             yield len(gone)
     for table, keys in plan.keys.items():
-        have, marks = actual.setdefault(table, {}), plan.digests[table]
+        have, marks = actual[table], plan.digests[table]
         for start in range(0, len(keys), slice_size):
             part = keys[start : start + slice_size]
             taken: Iterable[tuple[bytes, int]] = zip(part, marks[start : start + slice_size], strict=True)
