@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 from dataclasses import replace
 
 import pytest
@@ -239,6 +240,8 @@ async def test_record_altered_by_hand_shows_in_the_dump(engine: Engine, dataplan
 async def test_stats_name_every_table(engine: Engine, dataplane: MessageDataplane) -> None:
     info, stats = await dataplane.info(), await dataplane.stats()
     assert info.engine == engine.KIND and info.interfaces == ["vpp1"]
+    vpp = re.fullmatch(r"VPP \d\d\.\d\d\S* \(plugins (.+)\)", info.release)
+    assert (vpp[1] if vpp else info.release) == info.version and bool(vpp) == (engine.KIND == "vpp")
     assert {"services", "frontends", "endpoints", "prefixes", "sessions4", "sessions6"} <= set(stats.tables)
     for table in stats.tables.values():
         assert table.size > 0 and table.bytes > 0 and table.used == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,6 +66,18 @@ def test_all_is_well() -> None:
         2,
         7,
     )
+
+
+def test_version_of_vpp_and_of_its_plugins() -> None:
+    k = knowing()
+    assert k.info is not None
+    info = replace(k.info, engine="vpp", version="0.1.0", vpp_version="26.06-release")
+    status = build_status(knowing(info=info), (), NOW)
+    assert (status.engine, status.engine_version) == ("vpp", "VPP 26.06 (plugins 0.1.0)")
+    assert conditions(knowing(info=info))["Ready"].message.startswith("VPP 26.06 (plugins 0.1.0) forwards")
+    # an own build names itself at length
+    info = replace(info, vpp_version="26.06-rc0~123-g0123456789abcdef0123456789abcdef-dirty")
+    assert len(build_status(knowing(info=info), (), NOW).engine_version or "") == 64
 
 
 @pytest.mark.parametrize(

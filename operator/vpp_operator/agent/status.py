@@ -272,7 +272,8 @@ def _ready(k: Knowledge) -> _Verdict:
         if finding.condition == ConditionType.OTHER_PROXY_PRESENT:
             return _FALSE, Reason.OTHER_PROXY_RULES, f"{finding.message}. Remedy: {finding.remedy}"
     assert k.info is not None
-    message = f"{k.info.engine} {k.info.version} forwards with {k.info.workers} worker(s)"
+    engine = k.info.release if k.info.vpp_version else f"{k.info.engine} {k.info.version}"
+    message = f"{engine} forwards with {k.info.workers} worker(s)"
     if k.wanted_engine == "auto" and k.info.engine != "vpp":
         message += f"; VPP was not taken: {_why_not_vpp(k)}"
     if k.choice is not None and k.choice.engine == k.info.engine:
@@ -350,7 +351,7 @@ def build_status(k: Knowledge, before: Iterable[Condition], now: datetime) -> Da
         observed_generation=k.generation,
         conditions=merge_conditions(before, _conditions(k, now)),
         engine=info.engine if info else None,
-        engine_version=info.version if info else None,
+        engine_version=info.release[:64] if info else None,
         agent_version=k.agent_version or None,
         attach_mode=k.attach_mode,
         workers=info.workers if info else None,

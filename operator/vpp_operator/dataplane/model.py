@@ -26,6 +26,7 @@ class _Info(_Model):
     workers: int
     capacity: dict[str, int]
     interfaces: list[str]
+    vpp_version: str = ""
     gtpu_switches: dict[str, str] = {}  # an engine of the release before has none
 
 

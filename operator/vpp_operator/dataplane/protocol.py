@@ -94,6 +94,15 @@ class EngineInfo:
     """Optimisations of the GTP-U path in effect: lookupCache, prefetch, skipInnerIpInput, gtpuBypass and
     skipOuterLookup are ``on``, ``off`` or ``notApplicable`` (this engine has no such step), loop is
     ``single``, ``dual`` or ``quad``."""
+    vpp_version: str = ""
+    """Release of the VPP that runs the engine's plugins, as it names itself; empty: the engine is no VPP."""
+
+    @property
+    def release(self) -> str:
+        """What runs, for people: ``VPP 26.06 (plugins 0.1.0)``, or the engine's own version."""
+        if not self.vpp_version:
+            return self.version
+        return f"VPP {self.vpp_version.removesuffix('-release')} (plugins {self.version})"
 
 
 @dataclass(frozen=True, slots=True)
