@@ -46,6 +46,18 @@ BAD = {
         message(MessageType.GTPU_COUNTERS, bytes(16), count=1, record_size=16, table=3),
         EINVAL,
     ),
+    "counters of Services, by tunnels' keys": (
+        message(MessageType.SERVICE_COUNTERS, bytes(16), count=1, record_size=16, table=8),
+        EINVAL,
+    ),
+    "counters of Services, key size": (
+        message(MessageType.SERVICE_COUNTERS, bytes(16), count=1, record_size=16, table=3),
+        EINVAL,
+    ),
+    "counters of Services, payload without count": (
+        message(MessageType.SERVICE_COUNTERS, bytes(8), table=3),
+        EINVAL,
+    ),
     "counters, key size": (
         message(MessageType.GTPU_COUNTERS, bytes(8), count=1, record_size=8, table=8),
         EINVAL,

@@ -423,6 +423,7 @@ def test_cursors_from_nowhere(client: RawClient, cursor: int) -> None:
     for kind, tables in (
         (MessageType.DUMP, list(Table)),
         (MessageType.GTPU_COUNTERS, [Table.GTPU_TUNNEL]),
+        (MessageType.SERVICE_COUNTERS, [Table.SERVICE]),
         (MessageType.GTPU_PATHS, [Table.GTPU_PEER]),
     ):
         for table in tables:
