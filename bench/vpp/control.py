@@ -115,14 +115,19 @@ class Control:
     def dump(self, table: Table) -> Rate:
         """Read keys and digests of a whole table, as the agent does after a restart."""
 
-        async def pages() -> int:
-            return sum([len(page) async for page in self._dataplane.dump(table)])
+        async def pages() -> list[list[tuple[bytes, int]]]:
+            return [page async for page in self._dataplane.dump(table)]
 
         began = time.perf_counter()
-        count = self._runner.run(pages())
+        found = self._runner.run(pages())
         seconds = time.perf_counter() - began
-        if count != len(self.held.get(table, {})):
-            raise BenchError(f"the dump of {table.name} has {count} records of {len(self.held[table])}")
+        count = sum(map(len, found))
+        there = {key: mark for page in found for key, mark in page}
+        if count != len(there) or there != self.acknowledged[table]:
+            raise BenchError(
+                f"the dump of {table.name} has {count} records that differ from the "
+                f"{len(self.acknowledged[table])} that were programmed"
+            )
         return Rate("programming", f"our dump, table {table.name.lower()}", count, seconds)
 
     def counters(self) -> Counter[str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from bench.vpp import gtpu_own, network, services_own
-from bench.vpp.engine import Setup, Vpp
+from bench.vpp import gtpu_own, network, packets, services_own
+from bench.vpp.engine import BenchError, Setup, Vpp
+from bench.vpp.gtpu_in_tree import USERS
 from bench.vpp.labs import NO_PLUGINS, Bench, count_text
+from bench.vpp.measure import send
 from bench.vpp.records import Rate
+from bench.vpp.runtime import parse_streams
+from bench.vpp.services_in_tree import PLAIN, PORT
 
 from vpp_operator.dataplane.records import Table
 
@@ -28,18 +33,40 @@ def programming(bench: Bench) -> None:
     base = services_own.setup(1024, SERVICES, Setup())
     with bench.vpp(gtpu_own.setup(TUNNELS, base)) as vpp, bench.control(vpp) as control:
         to = network.pair(vpp, 0)
-        for what, records in (
-            (count_text(SERVICES, "Service") + " for TCP and UDP", services_own.records(SERVICES)),
+        vpp.cli(f"set khost interface {to.inside}")
+        client = services_own.CLIENTS, 1024
+        last_vip = services_own.VIPS + SERVICES - 1
+        last_of_few = services_own.VIPS + (1 << 20) + FEW - 1
+
+        def encapsulated() -> int:
+            return control.counters()["gtpuEncapsulated"]
+
+        for what, records, packet, count in (
+            (
+                count_text(SERVICES, "Service") + " for TCP and UDP",
+                services_own.records(SERVICES),
+                packets.udp(client[0], last_vip, client[1], PORT, PLAIN),
+                control.sessions,
+            ),
             (
                 f"{count_text(FEW, 'Service')} of {count_text(EACH, 'endpoint')} each",
                 services_own.endpoint_records(FEW, EACH),
+                packets.tcp(client[0], last_of_few, client[1], PORT, b"", packets.SYN),
+                control.sessions,
             ),
             (
                 count_text(TUNNELS, "tunnel") + " and their users",
                 gtpu_own.records(to.local, to.peer, TUNNELS),
+                packets.udp(client[0], USERS + TUNNELS - 1, client[1], PORT, PLAIN),
+                encapsulated,
             ),
         ):
+            # After most changes of VPP's own tables a worker polls for half a second, and would keep this
+            # process from the processor for so long.
+            vpp.prefer(False)
             timed = control.program(records)
+            vpp.prefer(True)
+            _found(vpp, to, what, packet, count)
             for stage, seconds in (
                 ("pack, difference, apply", timed.total),
                 ("pack alone", timed.pack),
@@ -49,6 +76,16 @@ def programming(bench: Bench) -> None:
                 bench.results.rates.append(Rate(GROUP, f"ours, {what}: {stage}", timed.records, seconds))
         for table in (Table.FRONTEND, Table.ENDPOINT, Table.GTPU_TUNNEL, Table.GTPU_UE):
             bench.results.rates.append(control.dump(table))
+
+
+def _found(vpp: Vpp, to: network.Pair, what: str, packet: bytes, count: Callable[[], int]) -> None:
+    """BenchError if a packet for the last record does not count."""
+    before = count()
+    name = f"last-{len(parse_streams(vpp.cli('show packet-generator')))}"
+    network.add_stream(vpp, name, to.inside, to.inside_mac, [packet])
+    send(vpp, name, 1)
+    if count() != before + 1:
+        raise BenchError(f"{what}: the last record is not found by a packet")
 
 
 def _in_tree(bench: Bench, vpp: Vpp) -> None:
