@@ -26,7 +26,7 @@ def message(
 BAD = {
     "version": (message(MessageType.INFO, version=2), EPROTO),
     "type 0": (message(0), EINVAL),
-    "type 11": (message(11), EINVAL),
+    "type 12": (message(12), EINVAL),
     "a reply": (message(MessageType.INFO | REPLY), EINVAL),
     "table 0": (message(MessageType.DUMP, table=0), EINVAL),
     "table 10": (message(MessageType.DUMP, table=10), EINVAL),
