@@ -292,6 +292,36 @@ async def test_other_packets_go_their_way(vpp: Graph, form: str) -> None:
         await programme(vpp, [], records)
 
 
+@OUTER
+@pytest.mark.parametrize("form", ["feature", "fib"])
+async def test_gtpu_and_others_in_one_vector(vpp: Graph, o: Outer, form: str) -> None:
+    """Wherever in a vector the first G-PDU is, and whatever follows it, each packet goes its own way."""
+    v = V4 if o is O4 else V6
+    i = I4 if o is O4 else I6
+    records = [*gtpu(o), setting(FORMS[form])]
+    await programme(vpp, records)
+    try:
+        inner = up(i, b"inside")
+        ours = gtp(o, inner)
+        for before in (0, 1, 3, 4, 5, 8, 13):
+            others = [
+                packet(
+                    (Protocol.UDP, Protocol.TCP)[n % 2],
+                    (v.outside, 2000 + n),
+                    (i.host, (80, PORT)[n % 3 == 1]),
+                )
+                for n in range(before + 6)
+            ]
+            sent = [*others[:before], ours, *others[before : before + 3], ours, *others[before + 3 :]]
+            passed = (await counters(vpp))["gtpuBypassed"]
+            out = vpp.send(PEERS, sent)
+            assert out[PEERS] == []
+            assert sorted(out[NETWORK]) == sorted([hop(p) for p in others] + 2 * [hop(inner)])
+            assert (await counters(vpp))["gtpuBypassed"] - passed == 2
+    finally:
+        await programme(vpp, [], records)
+
+
 async def test_nested_gtpu_is_dropped(vpp: Graph) -> None:
     records = [*gtpu(O4), tunnel(O4, local_teid=0x202), ue(O4, "10.60.0.6/32", 0x202)]
     await programme(vpp, records)

@@ -383,11 +383,9 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
     case FP_FORWARD:
       if (v->way == FP_WAY_ETHERNET)
 	return kgtpu_frame_out (f->vm, f->node, f->w, b, p, &f->tally);
+      f->bypassed -= from != FROM_UDP;
       if (from == FROM_FIB)
-	{
-	  f->bypassed--;
-	  fp_gtpu_let_through (&f->w->fp, p);
-	}
+	fp_gtpu_let_through (&f->w->fp, p);
       return pass (f, b, payload, six, from);
     case FP_REPLY:
       return answer (f, b, p, from == FROM_FEATURE ? arrival_fib (b, six) : vnet_buffer (b)->ip.fib_index);
