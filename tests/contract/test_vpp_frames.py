@@ -5,19 +5,41 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from scapy.layers.l2 import Ether
 from tests.contract.conftest import needs_root
-from tests.contract.engine_frames import CONTENTS, OTHER_VLAN, VLAN, Frames, add_frame_link, ethernet, tagged
+from tests.contract.engine_frames import (
+    CONTENTS,
+    HERE,
+    OTHER_VLAN,
+    THERE,
+    VLAN,
+    Frames,
+    add_frame_link,
+    ethernet,
+    tagged,
+)
 from tests.contract.engine_gtpu import CAPACITY, O4, O6, REMOTE_TEID, Outer, checksums_hold, gtp, unwrap
-from tests.contract.engine_lab import Wire, add_host_link, namespaces
+from tests.contract.engine_lab import (
+    GSO_TCP4,
+    NEEDS_CSUM,
+    PACKET_VNET_HDR,
+    SOL_PACKET,
+    Offload,
+    Wire,
+    add_host_link,
+    namespaces,
+)
+from tests.contract.engine_packets import TCP, packet, parse
 from tests.contract.engine_services import difference
 from tests.contract.engine_vpp import NO_VPP, VppEngine, vpp_engine, vpp_prefix
 from tests.contract.vpp_gtpu import ALL, FIB, setting
 
-from vpp_operator.dataplane.records import GtpuSwitch, Record
+from vpp_operator.dataplane.records import GtpuSwitch, Protocol, Record
 
 pytestmark = pytest.mark.skipif(vpp_prefix() is None, reason=NO_VPP)
 
@@ -60,11 +82,11 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(options: tuple[str, ...] = ()) -> Iterator[Lab]:
+def lab(options: tuple[str, ...] = (), mtu: int = MTU) -> Iterator[Lab]:
     needs_root()
     with namespaces("vpp") as [node]:
-        add_host_link(node)
-        add_frame_link(node, MTU)
+        add_host_link(node, mtu)
+        add_frame_link(node, mtu)
         with vpp_engine(node, capacity=CAPACITY) as engine:
             engine.options = options
             engine.launch()
@@ -123,6 +145,29 @@ async def test_frames_in_chains_of_small_buffers(o: Outer) -> None:
                 raw = gtp(o, frame)
                 vpp.wire.send(raw[:26] + bytes(2) + raw[28:])
                 assert vpp.frames.receive() == (VLAN, frame), length
+
+
+@OUTER
+@pytest.mark.parametrize("size", [1000, 1780, 1800, 8000])
+async def test_pieces_of_large_frames_that_need_several_buffers(o: Outer, size: int) -> None:
+    with lab(mtu=9000) as vpp:
+        await vpp.programme(ethernet(o))
+        content = b"".join(struct.pack("!H", n) for n in range(20_000))
+        frame = bytearray(bytes(Ether(src=HERE, dst=THERE, type=0x0800)))
+        frame += packet(Protocol.TCP, ("10.9.0.1", 9), ("10.9.0.2", 9), content, flags="A")
+        pseudo = struct.unpack("!6H", frame[26:34] + struct.pack("!HH", 6, len(frame) - 34))
+        frame[50:52] = (sum(pseudo) % 0xFFFF).to_bytes(2, "big")
+        vpp.frames.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        offload = Offload(NEEDS_CSUM, GSO_TCP4, 58, size, 38, 16)
+        for _ in range(3):
+            vpp.frames.send(offload.pack() + tagged(bytes(frame), VLAN))
+            for at in range(0, len(content), size):
+                outer = vpp.wire.receive()
+                assert outer is not None, at
+                checksums_hold(outer.packet)
+                inner = parse(unwrap(outer.packet)[1][14:])
+                assert bytes(inner[TCP].payload) == content[at : at + size]
+        assert (await vpp.counted())["gtpuSegmented"] == 3
 
 
 async def test_what_is_shown_of_frames() -> None:

@@ -10,6 +10,8 @@
 
 #define CHUNK	 64
 #define SEGMENTS 64 /* of one large frame that are encapsulated together */
+#define MOST_HEADERS 256 /* of a piece: Ethernet, IP with options or extension headers, TCP */
+#define GATHERED (KHOST_LARGE - 1) /* of a chunk at most; the last place is for pieces that no buffer holds */
 
 /* Of one vector. */
 typedef struct
@@ -50,7 +52,7 @@ unusual (frame_t *f, vlib_buffer_t *b, fp_packet_t *p)
     p->csum_start = (u16) (p->csum_start + l3);
   if (b->flags & VNET_BUFFER_F_GSO && p->gso_type == FP_GSO_NONE)
     return 0;
-  if (p->contiguous < p->length)
+  if (p->contiguous < p->length && f->large < GATHERED)
     f->large += khost_packet_gather (f->vm, f->w, f->large, b, p);
   return 1;
 }
@@ -76,6 +78,49 @@ carry_out (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, const fp_verdict_t *v)
   return kgtpu_outer_next (f->vm, f->node, f->w, f->km, b, p, f->skip, &f->skipped);
 }
 
+/* The piece's buffer, which was allocated for it. */
+static_always_inline void
+open_piece (vlib_buffer_t *s, const vlib_buffer_t *b, u32 length)
+{
+  s->current_data = 0;
+  s->current_length = (u16) length;
+  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
+  s->total_length_not_including_first_buffer = 0;
+  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
+  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
+}
+
+/* As in_segments, of pieces that may need several buffers: one after the other through memory of the thread. */
+static __clib_noinline u32
+in_long_segments (frame_t *f, vlib_buffer_t *b, const fp_packet_t *large)
+{
+  u8 *room = f->w->large + GATHERED * KHOST_LARGE_STRIDE + KHOST_LARGE_HEADROOM;
+  const u32 headroom = KHOST_LARGE_HEADROOM - KGTPU_REWRITE_ROOM, kept = f->large;
+  fp_packet_t segment;
+  fp_verdict_t verdict;
+  u32 at = 0, bi, n = 0;
+
+  f->large = 1;
+  while (fp_gtpu_segment_frame (large, &at, room, headroom, KHOST_LARGE_STRIDE - KHOST_LARGE_HEADROOM, &segment))
+    {
+      u16 next;
+
+      if (vlib_buffer_alloc (f->vm, &bi, 1) != 1)
+	{
+	  fp_count_drop (&f->w->fp, FP_DROP_NO_ROOM);
+	  break;
+	}
+      n++;
+      open_piece (vlib_get_buffer (f->vm, bi), b, 0);
+      kgtpu_tally_in (&f->tally, &segment, 1);
+      fp_gtpu_encap_frame_vector (&f->w->fp, &segment, &verdict, 1);
+      next = carry_out (f, vlib_get_buffer (f->vm, bi), &segment, &verdict);
+      vlib_buffer_enqueue_to_next (f->vm, f->node, &bi, &next, 1);
+    }
+  f->large = kept;
+  return n;
+}
+
 /* The pieces of a large frame, in its place among the others. Returns how many there were. */
 static __clib_noinline u32
 in_segments (frame_t *f, vlib_buffer_t *b, const fp_packet_t *large)
@@ -83,6 +128,8 @@ in_segments (frame_t *f, vlib_buffer_t *b, const fp_packet_t *large)
   const u32 headroom = VLIB_BUFFER_PRE_DATA_SIZE - KGTPU_REWRITE_ROOM, kept = f->large;
   u32 bis[SEGMENTS], at = 0, n, room, all = 0;
 
+  if (PREDICT_FALSE (large->gso_size + MOST_HEADERS > f->data_size))
+    return in_long_segments (f, b, large);
   f->large = 0;
   do
     {
@@ -98,12 +145,7 @@ in_segments (frame_t *f, vlib_buffer_t *b, const fp_packet_t *large)
 
 	  if (!length)
 	    break;
-	  s->current_data = 0;
-	  s->current_length = (u16) length;
-	  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
-	  s->total_length_not_including_first_buffer = 0;
-	  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
-	  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
+	  open_piece (s, b, length);
 	}
       if (n < room)
 	vlib_buffer_free (f->vm, bis + n, room - n);
@@ -193,7 +235,7 @@ VLIB_NODE_FN (kgtpu_frame_input_node) (vlib_main_t *vm, vlib_node_runtime_t *nod
 	      clib_memcpy (traces[taken].header, p->l3, KGTPU_ETHERNET);
 	    }
 	  places[taken++] = (u16) i;
-	  if (PREDICT_FALSE (f.large == KHOST_LARGE))
+	  if (PREDICT_FALSE (f.large == GATHERED))
 	    to = i + 1; /* the places are taken: the others in the next round */
 	}
       if (taken == 0)
