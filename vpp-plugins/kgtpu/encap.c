@@ -14,6 +14,8 @@
 
 #define CHUNK 64
 #define SEGMENTS 64 /* of one large packet that are encapsulated together */
+#define MOST_HEADERS 256 /* of a piece: IP with options or extension headers, TCP */
+#define GATHERED (KHOST_LARGE - 1) /* of a chunk at most; the last place is for pieces that no buffer holds */
 
 /* Of one frame. */
 typedef struct
@@ -54,6 +56,54 @@ send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
 
 /* ---- large packets ---- */
 
+static_always_inline void
+open_piece (vlib_buffer_t *s, const vlib_buffer_t *b, u32 length)
+{
+  s->current_data = 0;
+  s->current_length = (u16) length;
+  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
+  s->total_length_not_including_first_buffer = 0;
+  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
+  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
+}
+
+/* As in_segments, of pieces that may need several buffers: one after the other through memory of the thread. */
+static __clib_noinline void
+in_long_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
+{
+  u8 *room = f->w->large + GATHERED * KHOST_LARGE_STRIDE + KHOST_LARGE_HEADROOM;
+  const u32 headroom = KHOST_LARGE_HEADROOM - KGTPU_REWRITE_ROOM;
+  fp_packet_t segment;
+  fp_verdict_t verdict;
+  u32 at = 0, bi;
+
+  while (fp_gtpu_segment (large, &at, room, headroom, KHOST_LARGE_STRIDE - KHOST_LARGE_HEADROOM, &segment))
+    {
+      vlib_buffer_t *s;
+      u16 next;
+
+      if (vlib_buffer_alloc (f->vm, &bi, 1) != 1)
+	{
+	  fp_count_drop (&f->w->fp, FP_DROP_NO_ROOM);
+	  break;
+	}
+      s = vlib_get_buffer (f->vm, bi);
+      open_piece (s, b, 0);
+      segment.mtu = large->mtu;
+      kgtpu_tally_in (&f->tally, &segment, 1);
+      fp_gtpu_encap_vector (&f->w->fp, &segment, &verdict, 1);
+      if (verdict.action == FP_DROP)
+	next = kgtpu_dropped (f->node, s, verdict.reason);
+      else if (verdict.action != FP_FORWARD && verdict.action != FP_REPLY)
+	next = kgtpu_own_drop (f->node, f->w, s, FP_DROP_UNSUPPORTED);
+      else if (!khost_buffer_take (f->vm, s, &segment))
+	next = kgtpu_own_drop (f->node, f->w, s, FP_DROP_NO_ROOM);
+      else
+	next = verdict.action == FP_REPLY ? kgtpu_answer (f->vm, &f->km->vrfs[vrf], s, &segment) : send_outer (f, s, &segment);
+      vlib_buffer_enqueue_to_next (f->vm, f->node, &bi, &next, 1);
+    }
+}
+
 /* A packet that must go on as several. The kernel cuts bytes that lie side by side. */
 static __clib_noinline void
 in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
@@ -61,6 +111,11 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
   const u32 headroom = VLIB_BUFFER_PRE_DATA_SIZE - KGTPU_REWRITE_ROOM;
   u32 bis[SEGMENTS], at = 0, n;
 
+  if (PREDICT_FALSE ((large->gso_type == FP_GSO_NONE ? large->fragment_size : large->gso_size + MOST_HEADERS) > f->data_size))
+    {
+      in_long_segments (f, b, large, vrf);
+      return;
+    }
   do
     {
       fp_packet_t segments[SEGMENTS];
@@ -76,12 +131,7 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 	  if (!length)
 	    break;
 	  segments[n].mtu = large->mtu;
-	  s->current_data = 0;
-	  s->current_length = (u16) length;
-	  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
-	  s->total_length_not_including_first_buffer = 0;
-	  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
-	  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
+	  open_piece (s, b, length);
 	}
       if (n < room)
 	vlib_buffer_free (f->vm, bis + n, room - n);
@@ -177,10 +227,10 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 	      continue;
 	    }
 	  to_packet (&f, b, &packets[i], table);
-	  if (PREDICT_FALSE (packets[i].contiguous < packets[i].length))
+	  if (PREDICT_FALSE (packets[i].contiguous < packets[i].length && f.large < GATHERED))
 	    {
 	      f.large += khost_packet_gather (vm, f.w, f.large, b, &packets[i]);
-	      if (f.large == KHOST_LARGE)
+	      if (f.large == GATHERED)
 		count = i + 1; /* the places are taken: the others in the next round */
 	    }
 	}
