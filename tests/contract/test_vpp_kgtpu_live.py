@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -154,10 +155,12 @@ async def test_route_flaps_stop_no_worker() -> None:
                 move((OTHER_ROUTERS, ROUTERS)[n % 2][4])
             before = _stops(g)
             own = _stops(g) - before  # what reading the figure costs
-            before = _stops(g)
+            before, start = _stops(g), time.monotonic()
             for n in range(1000):
                 move((OTHER_ROUTERS, ROUTERS)[n % 2][4])
-            assert _stops(g) - before <= own
+            took, stops = time.monotonic() - start, _stops(g) - before - own
+            print(f"{TUNNELS} tunnels: 1,000 changes in {took:.2f} s, workers stopped {stops} times for them")
+            assert stops <= 0
             shown = g.engine.cli("show kgtpu peers max 300")
             assert "way changed 100" in shown
             out = g.send(NETWORK, [packet(Protocol.UDP, (I4.host, 1), ("10.60.3.3", 2))])
