@@ -353,8 +353,8 @@ fp_hit_finish4 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
     return 0;
   if (FP_UNLIKELY ((h[8] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL)) || (p->mtu && fp_net16 (fp_load16 (h + 2)) > p->mtu)))
     return 0;
-  fp_plain_rewrite4 (p, proto, s, dir);
   fp_service_count (c->services, fp_session_service (0, s), dir, p->length);
+  fp_plain_rewrite4 (p, proto, s, dir);
   *reverse = dir;
   return 1;
 }
@@ -382,8 +382,8 @@ fp_hit_finish6 (const fp_hit_context_t *c, const fp_packet_t *p, u8 proto, u64 w
   if (FP_UNLIKELY ((h[7] <= 1 && !(p->flags & FP_PACKET_KEEP_TTL)) ||
 		   (p->mtu && FP_IP6_HEADER + (u32) fp_net16 (fp_load16 (h + 4)) > p->mtu)))
     return 0;
-  fp_plain_rewrite6 (p, proto, s, dir);
   fp_service_count (c->services, fp_session_service (1, s), dir, p->length);
+  fp_plain_rewrite6 (p, proto, s, dir);
   *reverse = dir;
   return 1;
 }
