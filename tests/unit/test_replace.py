@@ -26,7 +26,9 @@ from vpp_operator.dataplane.records import (
 from vpp_operator.dataplane.replace import (
     FAMILIES,
     ROOMY,
+    STEP,
     Family,
+    let_go_ahead,
     may_be_tight,
     owner_of,
     slices,
@@ -79,6 +81,26 @@ def test_no_more_comes_than_went_before(before: Tables, after: Tables, family: F
             assert come[table] <= gone[table] or gone[table] == len(batch.deletes[table])
 
 
+@given(record_sets(), record_sets(), st.sampled_from(FAMILIES), st.integers(1, 5))
+def test_letting_go_ahead_leads_to_the_same(before: Tables, after: Tables, family: Family, size: int) -> None:
+    batch = batch_of(before, after)
+    tables = {table: dict(before[table]) for table in family.tables}
+    cut = list(slices(family, batch, holders(family, before), [family.owner], size))
+    parts = list(let_go_ahead(cut))
+    for part in parts:
+        assert not (any(part.upserts.values()) and any(part.deletes.values()))
+        for table, keys in part.deletes.items():
+            for key in keys:
+                del tables[table][key]
+        for table, records in part.upserts.items():
+            tables[table].update((record[: KEY_SIZE[table]], record) for record in records)
+    assert tables == {table: after[table] for table in family.tables}
+    for number, one in enumerate(cut[1:]):
+        if one.deletes and cut[number].upserts:
+            going, coming = Batch({}, one.deletes), Batch(cut[number].upserts)
+            assert parts.index(going) < parts.index(coming), "the next slice's room is not made ahead"
+
+
 def test_fields_of_owners() -> None:
     service = 0x1122334455667788
     address = ipaddress.ip_address("192.0.2.1")
@@ -89,6 +111,17 @@ def test_fields_of_owners() -> None:
     tunnel = GtpuTunnelRecord(service, 0x99AABBCC, 1, address).pack()
     ue = UePrefixRecord(100, service, 0x99AABBCC).pack()
     assert owner_of(Table.GTPU_UE, ue) == tunnel[: GtpuTunnelRecord.KEY]
+
+
+def test_others_get_their_turn_while_many_are_sorted() -> None:
+    tunnels = [
+        GtpuTunnelRecord(1, teid, teid, ipaddress.ip_address("192.0.2.1")).pack()
+        for teid in range(1, 3 * STEP)
+    ]
+    batch = Batch({Table.GTPU_TUNNEL: tunnels}, {Table.GTPU_TUNNEL: [raw[:16] for raw in tunnels]})
+    parts = list(let_go_ahead(slices(FAMILIES[1], batch, {}, [Table.GTPU_TUNNEL], STEP)))
+    first = next(number for number, part in enumerate(parts) if part)
+    assert first == 4 and all(parts[first:]), "two while those that go were sorted, two with those that come"
 
 
 def test_only_many_in_too_little_room_are_cut() -> None:

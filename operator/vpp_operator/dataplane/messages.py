@@ -229,10 +229,13 @@ class MessageDataplane:
             size = min(replace_.SLICE, room // 2) if roomy else replace_.SLICE
             pauses: Sequence[float] = PAUSES
             held = await self._holders(family, batch)
-            for part in replace_.slices(family, batch, held, list(tight), size):
-                if not roomy:
-                    late += await self._run(Batch({}, part.deletes))
-                    part = Batch(part.upserts)
+            parts = replace_.slices(family, batch, held, list(tight), size)
+            if not roomy:
+                parts = replace_.let_go_ahead(parts)
+            for part in parts:
+                if not part:
+                    await asyncio.sleep(0)
+                    continue
                 refused = await self._settle(part, family.tables, pauses)
                 if any(failure.code == -errno.ENOSPC for failure in refused):
                     pauses = ()  # too many are wanted: no need to find that out for each slice
@@ -245,10 +248,13 @@ class MessageDataplane:
         """Return the owners of the linked records that the engine holds under a batch's keys."""
         table = family.linked
         size = KEY_SIZE[table]
-        keys = dict.fromkeys(batch.deletes.get(table, ()))
-        keys.update(dict.fromkeys(record[:size] for record in batch.upserts.get(table, ())))
-        records = await self.fetch(table, list(keys))
-        return {record[:size]: replace_.owner_of(table, record) for record in records}
+        held: dict[bytes, bytes] = {}
+        for source in (batch.deletes, batch.upserts):
+            for part in wire.changes(source.get(table, ())):
+                keys = [key for raw in part if (key := raw[:size]) not in held]
+                for record in await self.fetch(table, keys):
+                    held[record[:size]] = replace_.owner_of(table, record)
+        return held
 
     async def dump(self, table: Table) -> AsyncIterator[list[tuple[bytes, int]]]:
         """Yield pieces of (key, digest) of what the table really holds; stable under change."""

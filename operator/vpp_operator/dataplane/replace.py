@@ -2,14 +2,14 @@
 
 Records hang together by their owner: a tunnel and its UE prefixes, a Service and its endpoints and frontends.
 A slice lets go of some owners and takes as many new ones, those first that take over a prefix or an address
-from each other, so that each of these is without service for one slice and not for the whole batch.
+from each other, so that each of these is without service for two slices at most and not for the whole batch.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,7 @@ __all__ = [
     "ROOMY",
     "SLICE",
     "Family",
+    "let_go_ahead",
     "may_be_tight",
     "owner_of",
     "slices",
@@ -33,6 +34,9 @@ SLICE: Final = 1024
 
 ROOMY: Final = 256
 """Room for so many records is enough to replace by it, without letting go first."""
+
+STEP: Final = 4096
+"""Records gone through between two looks of the caller at other things."""
 
 _USAGE: Final = {Table.SERVICE: "services", Table.ENDPOINT: "endpoints", Table.GTPU_TUNNEL: "gtpuTunnels"}
 """Tables in which what comes has to find room beside what goes, by their names in an engine's statistics."""
@@ -135,6 +139,16 @@ class _Owned:
         )
 
 
+def _owners(tables: Iterable[_Owned]) -> Iterator[bytes]:
+    """Yield every owner once."""
+    seen: set[bytes] = set()
+    for owned in tables:
+        for owner in owned.by_owner:
+            if owner not in seen:
+                seen.add(owner)
+                yield owner
+
+
 class _Slice:
     """A slice that is being filled."""
 
@@ -152,6 +166,8 @@ def slices(
 ) -> Iterator[Batch]:
     """Cut what a batch does in a family's tables into slices.
 
+    Empty ones among them stand for some milliseconds of work.
+
     Args:
         family: the tables; the batch's others are left out.
         batch: what is to be done.
@@ -164,14 +180,18 @@ def slices(
     before: dict[bytes, list[bytes]] = {}
     """The owners that have what one takes over."""
     for table in family.tables:
-        for key in batch.deletes.get(table, ()):
+        for number, key in enumerate(batch.deletes.get(table, ())):
+            if number % STEP == STEP - 1:
+                yield Batch()
             owner = held.get(key) if table is family.linked else owner_of(table, key)
             if owner is not None:  # else it is not there
                 goes[table].add(owner, key)
     going = goes[family.owner].by_owner
     let_go = set(batch.deletes.get(family.linked, ()))
     for table in family.tables:
-        for record in batch.upserts.get(table, ()):
+        for number, record in enumerate(batch.upserts.get(table, ())):
+            if number % STEP == STEP - 1:
+                yield Batch()
             owner = owner_of(table, record)
             comes[table].add(owner, record)
             if table is not family.linked:
@@ -198,8 +218,8 @@ def slices(
                 current.deletes.setdefault(table, []).extend(keys)
                 free[table] += len(keys)
 
-    rest = iter(dict.fromkeys(owner for table in family.tables for owner in goes[table].by_owner))
-    for owner in dict.fromkeys(owner for table in family.tables for owner in comes[table].by_owner):
+    rest = _owners(goes.values())
+    for owner in _owners(comes.values()):
         for holder in (owner, *before.get(owner, ())):
             let_owner_go(holder)
         wanted = {table: comes[table].count(owner) for table in tight}
@@ -226,3 +246,21 @@ def slices(
             current = _Slice()
     if current.owners:
         yield current.batch()
+
+
+def let_go_ahead(parts: Iterable[Batch]) -> Iterator[Batch]:
+    """Cut slices in two: what goes, then what comes, the next slice's going before that.
+
+    What is given up is room only when packets that use it have left all workers: so nobody waits for that.
+    """
+    comes = Batch()
+    for part in parts:
+        if not part:
+            yield part
+            continue
+        yield Batch({}, part.deletes)
+        if comes:
+            yield comes
+        comes = Batch(part.upserts)
+    if comes:
+        yield comes
