@@ -480,17 +480,18 @@ class GtpuTunnelRecord:
 
     def pack(self) -> bytes:
         """Return the 48 bytes of the record."""
+        remote = self.remote.packed
         return self.LAYOUT.pack(
             self.endpoint,
             self.local_teid,
             self.remote_teid,
             self.inner_vrf,
-            self.remote.packed,
+            remote,
             self.payload,
             self.psc,
             self.qfi,
             self.flags,
-            self.remote.version,
+            4 if len(remote) == 4 else 6,  # faster than its version
         )
 
     @classmethod
@@ -532,8 +533,8 @@ class UePrefixRecord:
         if isinstance(self.prefix, int):
             family, length, address = 0, 12, self.prefix.to_bytes(2, "big")
         else:
-            family, length = self.prefix.version, self.prefix.prefixlen
-            address = self.prefix.network_address.packed
+            length, address = self.prefix.prefixlen, self.prefix.network_address.packed
+            family = 4 if len(address) == 4 else 6  # faster than its version
         return self.LAYOUT.pack(self.inner_vrf, family, length, address, self.endpoint, self.local_teid)
 
     @classmethod
