@@ -199,6 +199,7 @@ async def test_programs_the_cluster_and_reports(
         code, text = await get(agent.settings.metrics, "/metrics")
         assert code == 200 and "vpp_operator_synced 1.0" in text
         assert 'vpp_operator_records_desired{table="endpoint"} 3.0' in text
+        assert text.count("vpp_operator_service_sessions{") == 2
 
 
 async def test_a_restart_plans_nothing_and_changes_follow(

@@ -32,6 +32,7 @@ from vpp_operator.agent.nodesource import NodeSource
 from vpp_operator.agent.refusals import Refusal, causes, count_causes, refusal_problems, tunnel_key
 from vpp_operator.agent.reporter import Reporter
 from vpp_operator.agent.servers import ServerMemory, decode_kubernetes_slice
+from vpp_operator.agent.servicefigures import ServiceFigures
 from vpp_operator.agent.settings import Settings
 from vpp_operator.agent.sinks import ObjectSink, ServiceSink, SliceSink, matches
 from vpp_operator.agent.sources import ServiceSource, Source
@@ -461,12 +462,14 @@ class Agent:
         registry.register(
             AgentCollector(self.loop, lambda: self.watches, self.reporter, self.steering, self.services.total)
         )
+        figures = ServiceFigures(self._dataplane, self._table.ids, self.services.total)
+        registry.register(figures)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         async with contextlib.AsyncExitStack() as stack:
             for app, bind in (
                 (health_app(self.not_live, self.not_ready), self.settings.health),
-                (metrics_app(registry), self.settings.metrics),
+                (metrics_app(registry, figures.refresh), self.settings.metrics),
             ):
                 runner = await serve(app, bind)
                 stack.push_async_callback(runner.cleanup)

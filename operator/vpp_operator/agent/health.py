@@ -33,10 +33,11 @@ def health_app(live: Check, ready: Check) -> web.Application:
     return app
 
 
-def metrics_app(registry: CollectorRegistry) -> web.Application:
-    """Return the application with /metrics."""
+def metrics_app(registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]) -> web.Application:
+    """Return the application with /metrics; ``refresh`` is awaited before the registry is asked."""
 
     async def metrics(_: web.Request) -> web.Response:
+        await refresh()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

@@ -315,6 +315,11 @@ class ServiceTable:
                 if key not in losing:
                     yield owner, Table.FRONTEND, record
 
+    def ids(self) -> Iterator[tuple[ObjectName, frozenset[int]]]:
+        """Yield each Service with the ids of its service records; those that came first, first."""
+        for name, computed in self._computed.items():
+            yield name, computed.ids
+
     def owner_of(self, table: Table, key: bytes) -> Owner | None:
         """Return the owner of the record with ``key``; None if no such record is desired."""
         if table is Table.FRONTEND:
