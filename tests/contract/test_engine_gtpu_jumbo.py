@@ -7,7 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 from tests.contract.conftest import needs_root
-from tests.contract.engine_gtpu import CAPACITY, I4, I6, O4, O6, Inner, Outer, checksums_hold, gtpu, unwrap
+from tests.contract.engine_gtpu import (
+    CAPACITY,
+    I4,
+    I6,
+    O4,
+    O6,
+    Inner,
+    Outer,
+    checksums_hold,
+    gtp,
+    gtpu,
+    unwrap,
+)
 from tests.contract.engine_lab import (
     GSO_TCP4,
     GSO_TCP6,
@@ -21,7 +33,7 @@ from tests.contract.engine_lab import (
 from tests.contract.engine_packets import TCP, packet, parse
 from tests.contract.engine_process import Engine
 from tests.contract.engine_services import difference
-from tests.contract.engines import ENGINES, engine_named
+from tests.contract.engines import ENGINES, Onward, engine_named
 
 from vpp_operator.dataplane.records import Protocol
 
@@ -92,4 +104,26 @@ async def test_packets_in_several_buffers(engine: Engine, o: Outer, i: Inner) ->
             assert outer is not None, length
             checksums_hold(outer.packet)
             assert bytes(parse(unwrap(outer.packet)[1])[TCP].payload) == content
+    wire.close()
+
+
+@OUTER
+@INNER
+async def test_packets_out_of_the_tunnel(engine: Engine, onward: Onward, o: Outer, i: Inner) -> None:
+    """Outer packets of several buffers, checksums outside and inside; one of them for nobody."""
+    wire = Wire(engine.namespace)
+    async with engine.dataplane() as dataplane:
+        assert await dataplane.apply(difference([], gtpu(o))) == []
+        for length in (1900, *range(1960, 2050, 9), 4096, 8000, 8800):
+            inner = packet(Protocol.UDP, (i.ue, 4000), (i.host, 53), bytes(n % 251 for n in range(length)))
+            assert wire.exchange(gtp(o, inner)).packet == onward(inner), length
+            wrong = bytearray(gtp(o, inner))
+            wrong[-1] ^= 1
+            wire.send(bytes(wrong))
+        wire.expect_nothing()
+        inner = packet(Protocol.UDP, (i.ue, 4000), (i.host, 53), bytes(4000))
+        answer = wire.exchange(gtp(o, inner, teid=0xABCDEF)).packet
+        assert parse(answer).src == o.local and b"\x36\x1a" in answer[:80], "Error Indication"
+        stats = await dataplane.stats()
+        assert stats.drops["gtpuBadChecksum"] == 14
     wire.close()

@@ -40,6 +40,7 @@ typedef struct
   u32 packets, skipped[2];
   u64 bytes;
   u32 skipped_in_all, bypassed, kept;
+  u32 large; /* packets of the chunk that were gathered */
   kgtpu_tally_t tally;
 } frame_t;
 
@@ -368,13 +369,23 @@ sort (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, u32 *payload, u32 data_size,
   return KHOST_STAYS;
 }
 
+/* A packet that lies in memory of the thread until the kernel's next call: a datagram put together of fragments, or one of a chain that was gathered.
+ * Into buffers, if it goes on; what was gathered and is not ours lies in its buffers as it was. 0: there are none. */
+static __clib_noinline int
+settle (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, const fp_verdict_t *v)
+{
+  const int gathered = (uword) (p->l3 - f->w->large) < KHOST_LARGE * KHOST_LARGE_STRIDE;
+
+  if ((v->action != FP_FORWARD && v->action != FP_REPLY) || (gathered && v->action == FP_FORWARD && v->way == FP_WAY_PASS))
+    return 1;
+  return khost_buffer_take (f->vm, b, p);
+}
+
 static_always_inline u16
 carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdict_t *v, u32 payload, u32 data_size, const int six,
 	   const enum from from)
 {
-  /* a datagram that the kernel has put together of fragments lies in memory of its own, until its next call */
-  if (from == FROM_FIB && v->action == FP_FORWARD && PREDICT_FALSE (khost_is_elsewhere (b, p, data_size)) &&
-      !khost_buffer_take (f->vm, b, p))
+  if (PREDICT_FALSE (khost_is_elsewhere (b, p, data_size)) && !settle (f, b, p, v))
     return kgtpu_own_drop (f->node, f->w, b, FP_DROP_NO_ROOM);
   if (PREDICT_TRUE (v->action == FP_FORWARD && v->way == FP_WAY_GTPU))
     return deliver (f, b, p);
@@ -451,19 +462,20 @@ decap_from (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, vlib_buffer_t 
   const int bypass = from == FROM_FEATURE || (from == FROM_FIB && f.km->fib_bypass);
 
   f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_INNER_IP_INPUT) != 0;
-  for (u32 at = first; at < n; at += CHUNK)
+  for (u32 at = first, to; at < n; at = to)
     {
       fp_packet_t packets[CHUNK];
       fp_verdict_t verdicts[CHUNK];
       u32 payloads[CHUNK];
       u16 index[CHUNK];
       kgtpu_trace_t traces[CHUNK];
-      const u32 to = clib_min (at + CHUNK, n);
       deliveries_t d = {};
       u32 taken = 0;
       way_t way;
       u64 start;
 
+      to = clib_min (at + CHUNK, n);
+      f.large = 0;
       for (u32 i = at; i < to; i++)
 	{
 	  vlib_buffer_t *b = bufs[i];
@@ -483,6 +495,12 @@ decap_from (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, vlib_buffer_t 
 	    }
 	  nexts[i] = sort (&f, b, &packets[taken], &payloads[taken], data_size, six, from);
 	  packets[taken].cookie = cookie;
+	  if (PREDICT_FALSE (b->flags & VLIB_BUFFER_NEXT_PRESENT && nexts[i] == KHOST_STAYS))
+	    {
+	      f.large += khost_packet_gather (vm, f.w, f.large, b, &packets[taken]);
+	      if (f.large == KHOST_LARGE)
+		to = i + 1; /* the places are taken: the others in the next round */
+	    }
 	  taken += nexts[i] == KHOST_STAYS;
 	}
       if (taken == 0)

@@ -4,6 +4,7 @@
 #define included_khost_large_h
 
 #include <khost/khost.h>
+#include <khost/khost_buffer.h>
 
 #include <fastpath/fp_packet.h>
 
@@ -48,7 +49,7 @@ khost_buffer_take (vlib_main_t *vm, vlib_buffer_t *b, fp_packet_t *p)
 
   if (b->flags & VLIB_BUFFER_NEXT_PRESENT)
     vlib_buffer_free_one (vm, b->next_buffer);
-  b->flags &= ~VLIB_BUFFER_NEXT_PRESENT;
+  b->flags &= ~(VLIB_BUFFER_NEXT_PRESENT | KHOST_STALE);
   b->current_data = 0;
   b->current_length = 0;
   b->total_length_not_including_first_buffer = 0;
