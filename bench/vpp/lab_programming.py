@@ -12,7 +12,7 @@ from bench.vpp.labs import NO_PLUGINS, Bench, count_text
 from bench.vpp.measure import send
 from bench.vpp.records import Rate
 from bench.vpp.runtime import parse_streams
-from bench.vpp.services_in_tree import PLAIN, PORT
+from bench.vpp.services_in_tree import CLIENTS, PLAIN, PORT
 
 from vpp_operator.dataplane.records import Table
 
@@ -34,7 +34,7 @@ def programming(bench: Bench) -> None:
     with bench.vpp(gtpu_own.setup(TUNNELS, base)) as vpp, bench.control(vpp) as control:
         to = network.pair(vpp, 0)
         vpp.cli(f"set khost interface {to.inside}")
-        client = services_own.CLIENTS, 1024
+        client = CLIENTS, 1024
         last_vip = services_own.VIPS + SERVICES - 1
         last_of_few = services_own.VIPS + (1 << 20) + FEW - 1
 
