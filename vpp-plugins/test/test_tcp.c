@@ -286,6 +286,7 @@ test_service_deleted (int six)
   commit (n);
   u64 id = ID_WEB_TCP + (u64) six;
   erase (n, FP_TABLE_SERVICE, &id);
+  n->service_gone = 1;
   commit (n);
   advance (n, 0.01);
   expect (n, &ack, FP_FORWARD, 0, flow (POD[six], 100, ep, 8080));
