@@ -284,12 +284,13 @@ fp_gtpu_put_ip6 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, 
   u8 *inner = p->l3, *h = inner - added, *u = h + FP_IP6_HEADER, dscp = fp_encap_dscp (shape), proto = inner[9];
   u8 ttl = !(p->flags & FP_PACKET_KEEP_TTL), tos = (u8) (dscp == FP_GTPU_DSCP_INNER ? inner[1] & 0xfc : dscp << 2);
   u32 l4 = total - FP_IP4_HEADER, udp = total + added - FP_IP6_HEADER, span = fp_encap_port_span (shape), port = FP_GTPU_PORT, hash = 0;
-  u32 source = fp_load32 (inner + 12), destination = fp_load32 (inner + 16), ports = fp_load32 (inner + FP_IP4_HEADER);
+  u32 source = fp_load32 (inner + 12), destination = fp_load32 (inner + 16), ports;
   fp_sum_t sum;
   u16 c;
 
   if (FP_UNLIKELY (inner[0] != 0x45 || (fp_load16 (inner + 6) & fp_net16 (0x3fff)) || l4 < FP_UDP_HEADER))
     return 0;
+  ports = fp_load32 (inner + FP_IP4_HEADER);
   if (proto == FP_PROTO_UDP)
     {
       if (FP_UNLIKELY (fp_load16 (inner + 26) == 0 || fp_net16 (fp_load16 (inner + 24)) != l4))

@@ -140,6 +140,29 @@ test_checksums (node_t *n)
   gtpu_release (&g);
 }
 
+/* Packets that end within the ports, with the memory that they lie in: nothing behind them is read. */
+static void
+test_short (node_t *n)
+{
+  for (int t = 0; t < TUNNELS; t++)
+    for (u32 length = 20; length < 32 && TUNNEL[t].ue[0]; length++)
+      {
+	u8 bytes[512];
+	spec_t s = { .src = OUTSIDE[0], .dst = ue_of (&TUNNEL[t], 0), .sport = 53, .dport = 4000, .proto = 17, .payload = 40 };
+	gshot_t g;
+	build (bytes, &s);
+	fp_store16 (bytes + 2, fp_net16 ((u16) length));
+	bytes[9] = 132;
+	fp_store16 (bytes + 10, 0);
+	fp_store16 (bytes + 10, (u16) ~fp_csum_fold (fp_csum_bytes (bytes, 20, 0)));
+	memset (&g.p, 0, sizeof (g.p));
+	g.p.mtu = 1500;
+	gtpu_submit (n, 0, ENCAP, bytes, length, HEADROOM, length, &g);
+	check_outer (&g, &TUNNEL[t], bytes, length, 0);
+	gtpu_release (&g);
+      }
+}
+
 static void
 test_partial (node_t *n)
 {
@@ -448,6 +471,7 @@ main (void)
   node_t *n = gtpu_node ();
   test_tunnels (n);
   test_checksums (n);
+  test_short (n);
   test_partial (n);
   test_ttl (n);
   test_mtu (n);
