@@ -218,6 +218,20 @@ fp_gtpu_put_ip (const fp_region_t *r, fp_packet_t *p, const fp_gtpu_encap_t *e, 
   return 1;
 }
 
+/* The packet begins with its outer headers now, `added` bytes ahead of its `total`, all contiguous. */
+FP_ALWAYS_INLINE void
+fp_gtpu_moved_out (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, u32 total, u32 added)
+{
+  p->contiguous = p->length = total + added;
+  p->l3 -= added;
+  p->headroom -= added;
+  p->room += added;
+  p->csum = FP_CSUM_NONE;
+  p->flags |= FP_PACKET_IP_VALID;
+  p->vrf = ((const fp_gtpu_endpoint_record_t *) endpoints)[e->endpoint].vrf;
+  p->peer = e->peer;
+}
+
 /* The outer headers over IPv4 of `total` bytes that are contiguous. port: source port, a number. */
 FP_ALWAYS_INLINE void
 fp_gtpu_put_outer4 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, u32 total, u32 added, u8 tos, u32 port)
@@ -235,14 +249,7 @@ fp_gtpu_put_outer4 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *
   fp_store32 (h + 20, fp_net32 (port << 16 | FP_GTPU_PORT));
   fp_store32 (h + 24, fp_net32 ((outer - FP_IP4_HEADER) << 16));
   fp_gtpu_pdu (h + FP_IP4_HEADER + FP_UDP_HEADER, e->remote_teid, total, e->psc, e->qfi);
-  p->contiguous = p->length = outer;
-  p->l3 = h;
-  p->headroom -= added;
-  p->room += added;
-  p->csum = FP_CSUM_NONE;
-  p->flags |= FP_PACKET_IP_VALID;
-  p->vrf = ((const fp_gtpu_endpoint_record_t *) endpoints)[e->endpoint].vrf;
-  p->peer = e->peer;
+  fp_gtpu_moved_out (endpoints, p, e, total, added);
 }
 
 /* As fp_gtpu_put_ip, over IPv4, of a packet that is contiguous. */
@@ -319,14 +326,7 @@ fp_gtpu_put_ip6 (const u8 *endpoints, fp_packet_t *p, const fp_gtpu_encap_t *e, 
     sum += (fp_sum_t) fp_net32 (FP_GTPU_EXT_PSC) + fp_gtpu_container (e->psc, e->qfi);
   c = (u16) ~fp_csum_fold (sum);
   fp_store32 (u + 4, fp_net32 (udp << 16) | (u32) (c ? c : 0xffff) << 16);
-  p->contiguous = p->length = total + added;
-  p->l3 = h;
-  p->headroom -= added;
-  p->room += added;
-  p->csum = FP_CSUM_NONE;
-  p->flags |= FP_PACKET_IP_VALID;
-  p->vrf = ((const fp_gtpu_endpoint_record_t *) endpoints)[e->endpoint].vrf;
-  p->peer = e->peer;
+  fp_gtpu_moved_out (endpoints, p, e, total, added);
   return 1;
 }
 

@@ -56,17 +56,6 @@ send_outer (frame_t *f, vlib_buffer_t *b, const fp_packet_t *p)
 
 /* ---- large packets ---- */
 
-static_always_inline void
-open_piece (vlib_buffer_t *s, const vlib_buffer_t *b, u32 length)
-{
-  s->current_data = 0;
-  s->current_length = (u16) length;
-  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
-  s->total_length_not_including_first_buffer = 0;
-  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
-  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
-}
-
 /* As in_segments, of pieces that may need several buffers: one after the other through memory of the thread. */
 static __clib_noinline void
 in_long_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
@@ -88,7 +77,7 @@ in_long_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 	  break;
 	}
       s = vlib_get_buffer (f->vm, bi);
-      open_piece (s, b, 0);
+      kgtpu_open_piece (s, b, 0);
       segment.mtu = large->mtu;
       kgtpu_tally_in (&f->tally, &segment, 1);
       fp_gtpu_encap_vector (&f->w->fp, &segment, &verdict, 1);
@@ -131,7 +120,7 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 	  if (!length)
 	    break;
 	  segments[n].mtu = large->mtu;
-	  open_piece (s, b, length);
+	  kgtpu_open_piece (s, b, length);
 	}
       if (n < room)
 	vlib_buffer_free (f->vm, bis + n, room - n);

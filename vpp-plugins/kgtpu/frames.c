@@ -78,18 +78,6 @@ carry_out (frame_t *f, vlib_buffer_t *b, fp_packet_t *p, const fp_verdict_t *v)
   return kgtpu_outer_next (f->vm, f->node, f->w, f->km, b, p, f->skip, &f->skipped);
 }
 
-/* The piece's buffer, which was allocated for it. */
-static_always_inline void
-open_piece (vlib_buffer_t *s, const vlib_buffer_t *b, u32 length)
-{
-  s->current_data = 0;
-  s->current_length = (u16) length;
-  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
-  s->total_length_not_including_first_buffer = 0;
-  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
-  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
-}
-
 /* As in_segments, of pieces that may need several buffers: one after the other through memory of the thread. */
 static __clib_noinline u32
 in_long_segments (frame_t *f, vlib_buffer_t *b, const fp_packet_t *large)
@@ -111,7 +99,7 @@ in_long_segments (frame_t *f, vlib_buffer_t *b, const fp_packet_t *large)
 	  break;
 	}
       n++;
-      open_piece (vlib_get_buffer (f->vm, bi), b, 0);
+      kgtpu_open_piece (vlib_get_buffer (f->vm, bi), b, 0);
       kgtpu_tally_in (&f->tally, &segment, 1);
       fp_gtpu_encap_frame_vector (&f->w->fp, &segment, &verdict, 1);
       next = carry_out (f, vlib_get_buffer (f->vm, bi), &segment, &verdict);
@@ -145,7 +133,7 @@ in_segments (frame_t *f, vlib_buffer_t *b, const fp_packet_t *large)
 
 	  if (!length)
 	    break;
-	  open_piece (s, b, length);
+	  kgtpu_open_piece (s, b, length);
 	}
       if (n < room)
 	vlib_buffer_free (f->vm, bis + n, room - n);

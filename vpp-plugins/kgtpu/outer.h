@@ -6,6 +6,18 @@
 #include <kgtpu/kgtpu.h>
 #include <khost/khost_buffer.h>
 
+/* The buffer s, allocated for a piece of the packet in b; length: of what it holds by now. */
+static_always_inline void
+kgtpu_open_piece (vlib_buffer_t *s, const vlib_buffer_t *b, u32 length)
+{
+  s->current_data = 0;
+  s->current_length = (u16) length;
+  s->flags = (s->flags & ~KHOST_NOT_PLAIN) | VLIB_BUFFER_TOTAL_LENGTH_VALID;
+  s->total_length_not_including_first_buffer = 0;
+  vnet_buffer (s)->sw_if_index[VLIB_RX] = vnet_buffer (b)->sw_if_index[VLIB_RX];
+  vnet_buffer (s)->sw_if_index[VLIB_TX] = ~0;
+}
+
 /* Next node of an encapsulated packet, by the way to its peer: its adjacency, if the outer lookup is skipped (counted in *skipped), else lookup. */
 static_always_inline u16
 kgtpu_outer_next (vlib_main_t *vm, vlib_node_runtime_t *node, khost_worker_t *w, const kgtpu_main_t *km, vlib_buffer_t *b,
