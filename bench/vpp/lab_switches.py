@@ -52,7 +52,7 @@ def combinations(names: Iterable[str]) -> list[tuple[str, Switches]]:
 
 @dataclass(frozen=True)
 class BothWays:
-    """Our tunnels of one endpoint, and streams of both directions, at random.
+    """Our tunnels of one endpoint, and streams of both directions, at random or in the tunnels' order.
 
     Their peer is reached by another interface than packets to users come by.
     """
@@ -62,20 +62,21 @@ class BothWays:
     inward: Pair
     outward: Pair
     tunnels: int
+    at_random: bool = True
 
     @staticmethod
-    def make(vpp: Vpp, control: Control, tunnels: int) -> BothWays:
+    def make(vpp: Vpp, control: Control, tunnels: int, at_random: bool = True) -> BothWays:
         """Interfaces, records, streams."""
         inward, outward = network.pair(vpp, 0), network.pair(vpp, 1)
         vpp.cli(f"ip route add 50.0.0.0/8 via {inward.next_hop} {inward.outside}")
         control.program(gtpu_own.records(inward.local, inward.peer, tunnels))
-        numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+        numbers = gtpu_in_tree.order(tunnels, at_random, 256)
         gtpu_in_tree.add_decap_stream(
             vpp, "decap", inward, inward.local, inward.peer, address("50.0.0.1"), numbers
         )
-        numbers = gtpu_in_tree.order(tunnels, tunnels > 1, 256)
+        numbers = gtpu_in_tree.order(tunnels, at_random, 256)
         gtpu_in_tree.add_encap_stream(vpp, "encap", outward, address("16.0.0.1"), numbers)
-        return BothWays(vpp, control, inward, outward, tunnels)
+        return BothWays(vpp, control, inward, outward, tunnels, at_random)
 
     def decap(self, group: str, name: str, switches: Switches) -> Case:
         """Decapsulation by these switches."""
@@ -90,19 +91,19 @@ class BothWays:
         return replace(self._case(group, name, "encap", path), switch=switch, proof=proof)
 
     def _case(self, group: str, name: str, stream: str, path: tuple[str, ...]) -> Case:
-        load, length = load_text(self.tunnels, True), round_packets(self.tunnels)
+        load, length = load_text(self.tunnels, self.at_random), round_packets(self.tunnels)
         return Case(group, name, load, stream, path, gtpu_own.PLUGIN, length)
 
 
-def optimisations(tunnels: int) -> Callable[[Bench], None]:
-    """Every switch alone, and everything without it, in both directions, at random."""
+def optimisations(tunnels: int, at_random: bool = True) -> Callable[[Bench], None]:
+    """Every switch alone, and everything without it, in both directions."""
 
     def run(bench: Bench) -> None:
         if not bench.own:
-            bench.leave(SWITCHES_DECAP, "all", load_text(tunnels, True), NO_PLUGINS)
+            bench.leave(SWITCHES_DECAP, "all", load_text(tunnels, at_random), NO_PLUGINS)
             return
         with bench.vpp(gtpu_own.setup(tunnels, Setup())) as vpp, bench.control(vpp) as control:
-            ways = BothWays.make(vpp, control, tunnels)
+            ways = BothWays.make(vpp, control, tunnels, at_random)
             cases = [
                 ways.decap(SWITCHES_DECAP, name, switches)
                 for name, switches in combinations(("cache", "skip_inner", "bypass", "loop", "prefetch"))

@@ -37,6 +37,10 @@ def every_lab() -> tuple[Lab, ...]:
         *(Lab(f"encapsulation-{n}", lab_gtpu.encapsulation(n), n > 10_000) for n in TUNNELS),
         *(Lab(f"gtpu-forms-{n}", lab_forms.forms(n)) for n in (1, 3_000)),
         *(Lab(f"optimisations-{n}", lab_switches.optimisations(n), n > 10_000) for n in TUNNELS),
+        *(
+            Lab(f"optimisations-order-{n}", lab_switches.optimisations(n, at_random=False), n > 10_000)
+            for n in TUNNELS[1:]
+        ),
         *(Lab(f"pages-services-{n}", lab_pages.service_pages(n), n > 100_000) for n in (64_000, 1_000_000)),
         *(Lab(f"pages-tunnels-{n}", lab_pages.tunnel_pages(n), n > 100_000) for n in (100_000, 1_000_000)),
         Lab("two-workers", workers),

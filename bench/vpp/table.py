@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bench.vpp.gains import gains
+from bench.vpp.gains import Gain, gains
 from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, Step
 from bench.vpp.targets import verdicts
 
 BEGIN = "<!-- bench-vpp: begin (written by `make bench-vpp`) -->"
 END = "<!-- bench-vpp: end -->"
-
+IN_ORDER, AT_RANDOM = "in order", "at random"
+ONE = "1 tunnel"
 
 FEW_PROCESSORS = (
     "This machine has {} processors: VPP's main thread and all other processes run on those of the workers,"
@@ -59,20 +60,67 @@ def gains_table(rows: Sequence[Row]) -> list[str]:
     if not found:
         return []
 
-    def clocks(value: float | None) -> str:
-        return "-" if value is None else f"{value:+.0f}"
+    def clocks(gain: Gain | None) -> str:
+        known = (gain.alone, gain.last) if gain else (None, None)
+        return " | ".join("-" if value is None else f"{value:+.0f}" for value in known)
 
-    return [
+    lines = [
         "Clocks per packet that a switch saves on the whole path: alone, and as the last one missing.",
         "",
-        "| switch | load | alone | as the last | |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {gain.switch} | {gain.load} | {clocks(gain.alone)} | {clocks(gain.last)} | {gain.verdict} |"
+        "| switch | load | in order: alone | as the last | at random: alone | as the last | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for switch, tunnels in dict.fromkeys((gain.switch, _order(gain.load)[0]) for gain in found):
+        of = {
+            order: gain
             for gain in found
+            for at, order in (_order(gain.load),)
+            if (gain.switch, at) == (switch, tunnels)
+        }
+        words = {gain.verdict: "" for gain in of.values()}
+        if len(words) > 1:
+            words = {gain.verdict: f" {order}" for order, gain in of.items()}
+        verdict = ", ".join(f"{word}{order}" for word, order in words.items())
+        cells = " | ".join(clocks(of.get(order)) for order in (IN_ORDER, AT_RANDOM))
+        lines.append(f"| {switch} | {tunnels} | {cells} | {verdict} |")
+    return [*lines, ""]
+
+
+def orders_table(rows: Sequence[Row]) -> list[str]:
+    """Clocks of the whole path of each case, tunnels in order beside tunnels at random."""
+    paths = {(row.case, *_order(row.load)): row.path.median for row in rows}
+    loads = list(dict.fromkeys(_order(row.load)[0] for row in rows))
+
+    def clocks(case: str, load: str) -> str:
+        known = [paths.get((case, load, order)) for order in (IN_ORDER, AT_RANDOM)]
+        shown = ["-" if value is None else f"{value:.0f}" for value in known]
+        return shown[0] if load == ONE else " / ".join(shown)
+
+    return [
+        "Clocks per packet of the whole path: tunnels in order / at random.",
+        "",
+        f"| case | {' | '.join(loads)} |",
+        "|---|" + "---|" * len(loads),
+        *(
+            f"| {case} | {' | '.join(clocks(case, load) for load in loads)} |"
+            for case in dict.fromkeys(row.case for row in rows)
         ),
         "",
     ]
+
+
+def switches_tables(rows: Sequence[Row]) -> list[str]:
+    """A group whose rows switch optimisations: what they gain, all paths, and node by node at random."""
+    measured = [row for row in rows if _order(row.load)[1] == IN_ORDER and row.load != ONE]
+    nodes = [row for row in rows if row not in measured] or measured
+    more = ["", f"In order: {_meanwhile(measured)}"] if measured and nodes is not measured else []
+    return [*gains_table(rows), *orders_table(rows), *rows_table(nodes), *more]
+
+
+def _order(load: str) -> tuple[str, str]:
+    """A load of tunnels as their number and their order; one tunnel is always in order."""
+    number, comma, order = load.rpartition(", ")
+    return (number, AT_RANDOM if order == "random" else IN_ORDER) if comma else (load, IN_ORDER)
 
 
 def flows_line(rows: Sequence[Row], machine: Machine | None) -> list[str]:
@@ -170,8 +218,7 @@ def render(results: Results) -> str:
         lines += [
             f"#### {group}",
             "",
-            *gains_table(rows),
-            *rows_table(rows),
+            *(switches_tables(rows) if gains(rows) else rows_table(rows)),
             *flows_line(rows, results.machine),
             "",
         ]

@@ -295,9 +295,9 @@ def test_switches_as_the_engine_takes_them() -> None:
 
 
 def test_what_an_optimisation_gains() -> None:
-    def switched(case: str, clocks: float) -> Row:
+    def switched(case: str, clocks: float, load: str = "1 tunnel") -> Row:
         path = Spread(clocks, clocks, clocks)
-        return Row("Optimisations: x", case, "1 tunnel", 1, 256, 0.0, path, path, (), ())
+        return Row("Optimisations: x", case, load, 1, 256, 0.0, path, path, (), ())
 
     rows = [
         switched("all off", 100.0),
@@ -318,7 +318,24 @@ def test_what_an_optimisation_gains() -> None:
         "loop quad": (-20.0, 10.0, "depends on the others"),
     }
     assert gains(rows[1:]) == []  # nothing to compare with
-    assert "| loop quad | 1 tunnel | -20 | +10 | depends on the others |" in table.gains_table(rows)
+    assert "| loop quad | 1 tunnel | -20 | +10 | - | - | depends on the others |" in table.gains_table(rows)
+
+    for order, clocks in (("in order", 80.0), ("random", 300.0)):
+        load = f"3,000 tunnels, {order}"
+        rows += [
+            switched("all off", clocks, load),
+            switched("prefetch alone", 79.0, load),
+            switched("all on", 70.0, load),
+        ]
+    text = table.render(Results(rows=rows))
+    verdict = "gains nothing in order, gains at random"
+    assert f"| prefetch | 3,000 tunnels | +1 | - | +221 | - | {verdict} |" in text
+    assert "| case | 1 tunnel | 3,000 tunnels |" in text
+    assert "| all off | 100 | 80 / 300 |" in text
+    assert "| all but prefetch | 61 | - / - |" in text
+    assert "| all off | 3,000 tunnels, random | 300 (300 to 300) |" in text
+    assert "3,000 tunnels, in order |" not in text  # node by node only at random
+    assert "In order: 1 rounds each" in text
 
 
 def test_counters_prove_what_was_done() -> None:
