@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import struct
 from collections.abc import Iterator
 
@@ -57,11 +58,12 @@ def engine(request: pytest.FixtureRequest, jumbo: Namespace) -> Iterator[Engine]
         yield process
 
 
-def tcp(i: Inner, content: bytes) -> tuple[bytes, int, int]:
+def tcp(i: Inner, content: bytes, seq: int = 0) -> tuple[bytes, int, int]:
     """Return a segment to the user with a checksum that is left to be done, and where TCP's header and
     contents begin."""
     raw = bytearray(packet(Protocol.TCP, (i.host, 80), (i.ue, 4000), content, flags="A"))
     at = 20 if i.family == 4 else 40
+    raw[at + 4 : at + 8] = seq.to_bytes(4, "big")
     pseudo = raw[at - (8 if i.family == 4 else 32) : at] + struct.pack("!HH", 6, len(raw) - at)
     raw[at + 16 : at + 18] = (sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo)) % 0xFFFF).to_bytes(2, "big")
     return bytes(raw), at, at + 20
@@ -86,6 +88,44 @@ async def test_large_frames_in_large_pieces(engine: Engine, o: Outer, i: Inner) 
                 inner = parse(unwrap(outer.packet)[1])
                 assert bytes(inner[TCP].payload) == content[start : start + size]
         assert (await dataplane.stats()).counters["gtpuSegmented"] == len(sizes)
+    wire.close()
+
+
+@OUTER
+@INNER
+@pytest.mark.parametrize("size", [1000, 4000])
+async def test_large_frames_keep_their_place(engine: Engine, o: Outer, i: Inner, size: int) -> None:
+    """A stream in small and large segments, all of which lie there when the engine looks: one vector."""
+    stream = b"".join(struct.pack("!I", n) for n in range(24_000))
+    lengths = [100, 40_000, 700, size, 30_500, 600]
+    lengths.append(len(stream) - sum(lengths))
+    wire = Wire(engine.namespace)
+    async with engine.dataplane() as dataplane:
+        assert await dataplane.apply(difference([], gtpu(o))) == []
+        assert engine.process
+        engine.process.send_signal(signal.SIGSTOP)
+        try:
+            at = 0
+            for length in lengths:
+                raw, l4, header = tcp(i, stream[at : at + length], at)
+                kind = (GSO_TCP4 if i.family == 4 else GSO_TCP6) if length > size else 0
+                wire.send(raw, Offload(NEEDS_CSUM, kind, 14 + header, size if kind else 0, 14 + l4, 16))
+                at += length
+        finally:
+            engine.process.send_signal(signal.SIGCONT)
+        seen = 0
+        while seen < len(stream):
+            outer = wire.receive()
+            assert outer is not None, f"{seen} bytes came"
+            checksums_hold(outer.packet)
+            inner = parse(unwrap(outer.packet)[1])
+            assert inner[TCP].seq == seen
+            content = bytes(inner[TCP].payload)
+            assert 0 < len(content) <= size
+            assert content == stream[seen : seen + len(content)]
+            seen += len(content)
+        large = sum(length > size for length in lengths)
+        assert (await dataplane.stats()).counters["gtpuSegmented"] == large
     wire.close()
 
 

@@ -26,8 +26,9 @@ typedef struct
   khost_worker_t *w;
   u32 data_size;
   u32 skip; /* skipOuterLookup is on */
-  u32 skipped, kept;
+  u32 skipped;
   u32 large; /* packets of the chunk that were gathered */
+  kgtpu_vector_t vector;
   kgtpu_tally_t tally;
 } frame_t;
 
@@ -148,7 +149,7 @@ in_segments (frame_t *f, vlib_buffer_t *b, fp_packet_t *large, u32 vrf)
 /* ---- the node ---- */
 
 static_always_inline u16
-carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdict_t *v, u32 vrf)
+carry_out (frame_t *f, vlib_buffer_t *b, u32 place, fp_packet_t *p, const fp_verdict_t *v, u32 vrf)
 {
   if (PREDICT_FALSE (f->large) && (v->action == FP_FORWARD || v->action == FP_REPLY) &&
       khost_is_elsewhere (b, p, f->data_size) && !khost_buffer_take (f->vm, b, p))
@@ -159,10 +160,11 @@ carry_out (frame_t *f, vlib_buffer_t *b, u32 bi, fp_packet_t *p, const fp_verdic
     {
     case FP_REPLY:
       return kgtpu_answer (f->vm, &f->km->vrfs[vrf], b, p);
-    case FP_SEGMENT:
+    case FP_SEGMENT: /* in its place among the others */
+      kgtpu_send_on (f->vm, f->node, &f->vector, place);
       in_segments (f, b, p, vrf);
-      vlib_buffer_free_one (f->vm, bi);
-      f->kept++;
+      vlib_buffer_free_one (f->vm, f->vector.bis[place]);
+      f->vector.gone = place + 1;
       return KHOST_STAYS;
     case FP_DROP:
       return kgtpu_dropped (f->node, b, v->reason);
@@ -181,6 +183,7 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 		.node = node,
 		.km = &kgtpu_main,
 		.w = khost_worker (vm->thread_index),
+		.vector = { .bis = bis, .nexts = nexts },
 		.data_size = vlib_buffer_get_default_data_size (vm) };
 
   f.skip = (fp_config (f.w->fp.region)->gtpu_switches & FP_GTPU_SKIP_OUTER_LOOKUP) != 0;
@@ -242,7 +245,7 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
 			    !(node->flags & VLIB_NODE_FLAG_TRACE)) &&
 	      PREDICT_TRUE ((nexts[at + i] = kgtpu_send_usual (f.km, f.skip, f.data_size, &way, b, &packets[i], &sent)) != KHOST_STAYS))
 	    continue;
-	  nexts[at + i] = carry_out (&f, b, bis[at + i], &packets[i], &verdicts[i], vrfs[i]);
+	  nexts[at + i] = carry_out (&f, b, at + i, &packets[i], &verdicts[i], vrfs[i]);
 	  if (PREDICT_FALSE (node->flags & VLIB_NODE_FLAG_TRACE) && nexts[at + i] != KHOST_STAYS &&
 	      b->flags & VLIB_BUFFER_IS_TRACED)
 	    {
@@ -260,10 +263,10 @@ encap (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame)
       f.tally.tx_packets += sent.packets;
       f.tally.tx_bytes += sent.bytes;
     }
+  kgtpu_send_on (vm, node, &f.vector, n);
   kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_ENCAP, &f.tally);
   if (f.skipped)
     fp_count (&f.w->fp, FP_C_GTPU_OUTER_LOOKUP_SKIPPED, f.skipped);
-  khost_enqueue (vm, node, bis, nexts, n, f.kept);
   return n;
 }
 

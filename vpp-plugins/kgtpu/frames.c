@@ -20,12 +20,10 @@ typedef struct
   vlib_node_runtime_t *node;
   const kgtpu_main_t *km;
   khost_worker_t *w;
-  u32 *bis;
-  u16 *nexts;
+  kgtpu_vector_t vector;
   u32 data_size;
   u32 skip; /* skipOuterLookup is on */
   u32 skipped;
-  u32 gone;  /* so many from the start have been sent on, or are no more */
   u32 large; /* of the chunk that were gathered */
   kgtpu_tally_t tally;
 } frame_t;
@@ -55,15 +53,6 @@ unusual (frame_t *f, vlib_buffer_t *b, fp_packet_t *p)
   if (p->contiguous < p->length && f->large < GATHERED)
     f->large += khost_packet_gather (f->vm, f->w, f->large, b, p);
   return 1;
-}
-
-/* Sends on what is decided, up to place `to`. */
-static void
-send_on (frame_t *f, u32 to)
-{
-  if (to > f->gone)
-    vlib_buffer_enqueue_to_next (f->vm, f->node, f->bis + f->gone, f->nexts + f->gone, to - f->gone);
-  f->gone = to;
 }
 
 static_always_inline u16
@@ -175,8 +164,7 @@ VLIB_NODE_FN (kgtpu_frame_input_node) (vlib_main_t *vm, vlib_node_runtime_t *nod
 		.node = node,
 		.km = &kgtpu_main,
 		.w = khost_worker (vm->thread_index),
-		.bis = bis,
-		.nexts = nexts,
+		.vector = { .bis = bis, .nexts = nexts },
 		.data_size = vlib_buffer_get_default_data_size (vm) };
   const int any = fp_gtpu_any (f.w->fp.region), tracing = node->flags & VLIB_NODE_FLAG_TRACE;
 
@@ -242,11 +230,11 @@ VLIB_NODE_FN (kgtpu_frame_input_node) (vlib_main_t *vm, vlib_node_runtime_t *nod
 	    continue;
 	  if (PREDICT_FALSE (verdicts[i].action == FP_SEGMENT))
 	    {
-	      send_on (&f, place);
+	      kgtpu_send_on (vm, node, &f.vector, place);
 	      if (in_segments (&f, b, &packets[i]))
 		{
 		  vlib_buffer_free_one (vm, bis[place]);
-		  f.gone = place + 1;
+		  f.vector.gone = place + 1;
 		}
 	      else
 		nexts[place] = kgtpu_own_drop (node, f.w, b, FP_DROP_NO_ROOM);
@@ -260,7 +248,7 @@ VLIB_NODE_FN (kgtpu_frame_input_node) (vlib_main_t *vm, vlib_node_runtime_t *nod
       f.tally.tx_packets += sent.packets;
       f.tally.tx_bytes += sent.bytes;
     }
-  send_on (&f, n);
+  kgtpu_send_on (vm, node, &f.vector, n);
   kgtpu_tally_count (&f.w->fp, FP_PATH_GTPU_ENCAP, &f.tally);
   if (f.skipped)
     fp_count (&f.w->fp, FP_C_GTPU_OUTER_LOOKUP_SKIPPED, f.skipped);

@@ -6,6 +6,23 @@
 #include <kgtpu/kgtpu.h>
 #include <khost/khost_buffer.h>
 
+/* The buffers of a vector, which go on in their order. */
+typedef struct
+{
+  u32 *bis;
+  u16 *nexts;
+  u32 gone; /* so many from the start have been sent on, or are no more */
+} kgtpu_vector_t;
+
+/* Sends on what is decided, up to place `to`. */
+static_always_inline void
+kgtpu_send_on (vlib_main_t *vm, vlib_node_runtime_t *node, kgtpu_vector_t *v, u32 to)
+{
+  if (to > v->gone)
+    vlib_buffer_enqueue_to_next (vm, node, v->bis + v->gone, v->nexts + v->gone, to - v->gone);
+  v->gone = to;
+}
+
 /* The buffer s, allocated for a piece of the packet in b; length: of what it holds by now. */
 static_always_inline void
 kgtpu_open_piece (vlib_buffer_t *s, const vlib_buffer_t *b, u32 length)
