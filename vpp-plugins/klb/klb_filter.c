@@ -41,18 +41,18 @@ bits_init (klb_bits_t *b, u64 addresses)
 {
   u32 log2 = KLB_FILTER_LOG2_MIN;
 
-  while (log2 < KLB_FILTER_LOG2_MAX && (64ull << log2) < addresses * KLB_FILTER_SPREAD)
+  while (log2 < KLB_FILTER_LOG2_MAX && (32ull << log2) < addresses * KLB_FILTER_SPREAD)
     log2++;
-  b->shift = 64 - log2;
+  b->shift = 32 - log2;
   b->set = 0;
-  b->words = clib_mem_alloc_aligned (8ull << log2, CLIB_CACHE_LINE_BYTES);
-  clib_memset (b->words, 0, 8ull << log2);
+  b->words = clib_mem_alloc_aligned (4ull << log2, CLIB_CACHE_LINE_BYTES);
+  clib_memset (b->words, 0, 4ull << log2);
 }
 
 static void
-bits_set (klb_bits_t *b, u64 hash)
+bits_set (klb_bits_t *b, klb_hash_t hash)
 {
-  u64 *word = &b->words[hash >> b->shift], mask = klb_bits_mask (hash) & ~*word;
+  u32 *word = &b->words[hash.place >> b->shift], mask = klb_bits_mask (hash) & ~*word;
 
   if (!mask)
     return;
@@ -63,14 +63,14 @@ bits_set (klb_bits_t *b, u64 hash)
 static u64
 bits_size (const klb_bits_t *b)
 {
-  return 64ull << (64 - b->shift);
+  return 32ull << (32 - b->shift);
 }
 
 /* One bit in eight is set: it was made for half as many. */
 static int
 bits_crowded (const klb_bits_t *b)
 {
-  return b->set > bits_size (b) / 8 && b->shift > 64 - KLB_FILTER_LOG2_MAX;
+  return b->set > bits_size (b) / 8 && b->shift > 32 - KLB_FILTER_LOG2_MAX;
 }
 
 /* Room for the addresses that the tables hold; or for as many as crowd the present filter, which sessions may have brought. */
@@ -89,6 +89,7 @@ filter_new (const fp_region_t *r)
   const u64 prefixes = r ? r->controlled[FP_CONTROLLED_PREFIX].used : 0;
 
   clib_memset (f, 0, sizeof (*f));
+  f->port_first = 65535;
   for (int v6 = 0; v6 < 2; v6++)
     {
       bits_size_up (&f->source[v6], present ? &present->source[v6] : NULL, endpoints);
@@ -108,7 +109,7 @@ filter_free (klb_filter_t *f)
   clib_mem_free (f);
 }
 
-static u64
+static klb_hash_t
 address_hash (int v6, const void *address)
 {
   return v6 ? klb_filter_hash6 (address) : klb_filter_hash4 (fp_load32 (address));
@@ -117,7 +118,13 @@ address_hash (int v6, const void *address)
 static void
 add_port (klb_filter_t *f, u16 port)
 {
+  const u16 number = clib_net_to_host_u16 (port);
+
   __atomic_store_n (&f->ports[port >> 3], f->ports[port >> 3] | 1 << (port & 7), __ATOMIC_RELEASE);
+  if (number < f->port_first)
+    __atomic_store_n (&f->port_first, number, __ATOMIC_RELEASE);
+  if (number > f->port_last)
+    __atomic_store_n (&f->port_last, number, __ATOMIC_RELEASE);
 }
 
 static void

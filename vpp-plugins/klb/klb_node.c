@@ -395,38 +395,96 @@ klb_serve_all6 (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame,
   return klb_serve_all (vm, node, frame, kind, 1, held_node);
 }
 
+/* Eight packets that have the same features before them: these come next, for all of them. 0: they have not, and nothing has been done. */
+always_inline u32
+klb_features_same (vlib_buffer_t **b, u32 index)
+{
+  u32 others = 0;
+
+  for (u32 i = 0; i < KLB_EIGHT; i++)
+    others |= b[i]->current_config_index ^ index;
+  if (PREDICT_FALSE (others))
+    return 0;
+  for (u32 i = 0; i < KLB_EIGHT; i++)
+    b[i]->current_config_index = index + 1;
+  return 1;
+}
+
+/* Positions of the frame's packets that the kernel is to see; returns how many. All packets go to the feature that is next, *next, where the result
+ * is 1 for *same; otherwise c->next says where each goes. */
+always_inline u32
+klb_sort (klb_call_t *c, u16 *taken, int v6, u16 *next, u32 *same)
+{
+  const klb_filter_view_t filter = klb_filter_view (__atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE), &klb_main.ranges, v6);
+  const u32 index = c->b[0]->current_config_index;
+  u32 n_taken = 0, i = 0;
+
+  *next = (u16) feature_main.shared_feature_config_heap[index];
+  *same = 1;
+  for (; i + KLB_EIGHT <= c->n_from; i += KLB_EIGHT)
+    {
+      const u8 *h[KLB_EIGHT];
+      u32 matches;
+
+      for (u32 k = 0; k < KLB_EIGHT; k++)
+	h[k] = vlib_buffer_get_current (c->b[i + k]);
+      if (PREDICT_FALSE (!klb_features_same (c->b + i, index)))
+	break;
+      matches = v6 ? klb_filter_eight6 (&filter, h) : klb_filter_eight4 (&filter, h);
+      if (PREDICT_TRUE (matches == 0))
+	continue;
+      for (u32 k = 0; k < KLB_EIGHT; k++)
+	{
+	  taken[n_taken] = (u16) (i + k);
+	  n_taken += matches >> k & 1;
+	}
+    }
+  if (PREDICT_TRUE (i == c->n_from))
+    return n_taken;
+  clib_memset_u16 (c->next, *next, i);
+  *same = 0;
+  for (; i < c->n_from; i++)
+    {
+      const u8 *h = vlib_buffer_get_current (c->b[i]);
+
+      vnet_feature_next_u16 (&c->next[i], c->b[i]);
+      taken[n_taken] = (u16) i;
+      n_taken += v6 ? klb_filter_match6 (&filter, h) : klb_filter_match4 (&filter, h);
+    }
+  return n_taken;
+}
+
 always_inline uword
 klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, int v6, u32 held_node)
 {
-  const klb_filter_view_t filter = klb_filter_view (__atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE), &klb_main.ranges, v6);
-  u16 taken[VLIB_FRAME_SIZE];
-  u32 n_taken = 0, n;
+  u16 taken[VLIB_FRAME_SIZE + KLB_EIGHT], next;
+  u32 n_taken, n, same;
   klb_call_t c;
 
   klb_open (&c, vm, node, frame, KLB_FEATURE, v6, held_node);
   n = c.n_from;
   if (PREDICT_FALSE (c.traced))
     klb_trace_before (&c, v6 ? klb_vrf_feature6 : klb_vrf_feature4);
-  for (u32 i = 0; i < n; i++)
-    {
-      const u8 *h = vlib_buffer_get_current (c.b[i]);
-
-      vnet_feature_next_u16 (&c.next[i], c.b[i]);
-      taken[n_taken] = (u16) i;
-      n_taken += v6 ? klb_filter_match6 (filter, h) : klb_filter_match4 (filter, h);
-    }
+  n_taken = klb_sort (&c, taken, v6, &next, &same);
   if (n_taken < n)
     {
       fp_count (&c.w->fp, FP_C_PACKETS, n - n_taken);
       fp_count (&c.w->fp, FP_C_PASSED, n - n_taken);
     }
+  if (n_taken == 0 && same)
+    {
+      vlib_buffer_enqueue_to_single_next (vm, node, c.from, next, n);
+      return n;
+    }
+  if (same)
+    clib_memset_u16 (c.next, next, n);
   if (n_taken)
     {
       c.which = taken;
       klb_serve (&c, n_taken, KLB_FEATURE, v6);
     }
   khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
-  return frame->n_vectors;
+  return n;
 }
 
 extern vlib_node_registration_t klb4_held_node, klb6_held_node;

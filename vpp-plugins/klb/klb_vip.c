@@ -249,7 +249,7 @@ show_ranges (void)
 {
   vlib_main_t *vm = vlib_get_main ();
   const fp_wire_prefix_t *p;
-  klb_ranges_t r = { .value4 = u32x4_splat (~0u) };
+  klb_ranges_t r = { .value4 = { ~0u, ~0u, ~0u, ~0u } };
   u32 n4 = 0, n6 = 0;
 
   clib_memset (r.value6, 0xff, sizeof (r.value6));
@@ -261,10 +261,11 @@ show_ranges (void)
       fp_prefix_halves (p->address, &high, &low);
       if (p->family == 6 && n6 < KLB_RANGES6)
 	{
-	  r.mask6[n6][0] = clib_host_to_net_u64 (mask_high);
-	  r.mask6[n6][1] = clib_host_to_net_u64 (mask_low);
-	  r.value6[n6][0] = clib_host_to_net_u64 (high & mask_high);
-	  r.value6[n6++][1] = clib_host_to_net_u64 (low & mask_low);
+	  const u64 mask[2] = { clib_host_to_net_u64 (mask_high), clib_host_to_net_u64 (mask_low) };
+	  const u64 value[2] = { clib_host_to_net_u64 (high & mask_high), clib_host_to_net_u64 (low & mask_low) };
+
+	  clib_memcpy (&r.mask6[n6], mask, sizeof (mask));
+	  clib_memcpy (&r.value6[n6++], value, sizeof (value));
 	}
       else if (p->family == 4 && n4 < KLB_RANGES4)
 	{
