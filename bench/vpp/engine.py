@@ -98,7 +98,14 @@ def startup_conf(installation: Installation, setup: Setup, directory: Path, proc
     if setup.own and installation.own_plugins:
         paths += sorted({str(p.parent) for p in installation.own_plugins.rglob("khost_plugin.so")})
     sections = {
-        "unix": ["nodaemon", f"runtime-dir {directory}", f"cli-listen {directory}/cli.sock", "nobanner"],
+        "unix": [
+            "nodaemon",
+            "nosyslog",
+            "nocolor",
+            f"runtime-dir {directory}",
+            f"cli-listen {directory}/cli.sock",
+            "nobanner",
+        ],
         "api-segment": [f"prefix {directory.name}"],
         "socksvr": [f"socket-name {directory}/api.sock"],
         "statseg": [f"socket-name {directory}/stats.sock", f"size {setup.statistics}", "page-size default"],

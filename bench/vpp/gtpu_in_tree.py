@@ -18,7 +18,12 @@ USERS_IN_TREE = address("101.0.0.0")
 INNER = bytes(20)
 """Payload of the inner UDP packet: 48 bytes of inner packet make 98 bytes of frame."""
 PLAIN = bytes(22)
-"""Payload of a packet towards a user: a frame of 64 bytes."""
+"""Payload of a packet towards a user: a frame of 64 bytes, 50 of them the packet."""
+LONGER = bytes(36)
+"""As `PLAIN`, for a packet of 64 bytes: 114 bytes of frame out, as with a frame of 64 bytes inside."""
+ETHERNET_HEADER = 14
+OUTER = 20 + 8 + 8
+"""Bytes of IPv4, UDP and GTP-U before the payload."""
 
 DEFAULT_PATH = (
     "ip4-input",
@@ -31,6 +36,7 @@ DEFAULT_PATH = (
     "ip4-rewrite",
 )
 ETHERNET_PATH = ("l2-input", "l2-output", "gtpu4-encap", "ip4-load-balance", "ip4-rewrite")
+ETHERNET_BEST_PATH = ("ip4-input", "ip4-gtpu-bypass", "gtpu4-input", "l2-input", "l2-output")
 PLUGIN = frozenset(
     name for f in (4, 6) for name in (f"ip{f}-gtpu-bypass", f"gtpu{f}-input", f"gtpu{f}-encap")
 )
@@ -146,6 +152,7 @@ def add_encap_stream(
     numbers: Iterator[int],
     users: int = USERS,
     worker: int = 0,
+    payload: bytes = PLAIN,
 ) -> int:
     """Packets to the users."""
     return add_stream(
@@ -153,7 +160,7 @@ def add_encap_stream(
         name,
         to.inside,
         to.inside_mac,
-        (packets.udp(source, users + i, 2000, 1000, PLAIN) for i in numbers),
+        (packets.udp(source, users + i, 2000, 1000, payload) for i in numbers),
         worker,
     )
 
@@ -162,7 +169,7 @@ def cross_connect(vpp: Vpp, to: Pair, source: int, first: int) -> None:
     """Frames that enter the pair go into one tunnel whole: cross-connected, to the neighbour outside."""
     made = add_tunnels(vpp, to.local, to.next_hop, 1, "l2", first)
     tunnel = f"gtpu_tunnel{made.first}"
-    vpp.cli(f"set interface state {tunnel} up")
+    connect(vpp, to.inside, tunnel)
     add_stream(
         vpp,
         "ethernet",
@@ -170,5 +177,10 @@ def cross_connect(vpp: Vpp, to: Pair, source: int, first: int) -> None:
         to.inside_mac,
         (packets.udp(source, USERS, 2000, 1000, PLAIN) for _ in range(256)),
     )
-    vpp.cli(f"set interface l2 xconnect {to.inside} {tunnel}")
-    vpp.cli(f"set interface l2 xconnect {tunnel} {to.inside}")
+
+
+def connect(vpp: Vpp, interface: str, tunnel: str) -> None:
+    """Frames that enter either leave by the other; the tunnel's interface is up."""
+    vpp.cli(f"set interface state {tunnel} up")
+    vpp.cli(f"set interface l2 xconnect {interface} {tunnel}")
+    vpp.cli(f"set interface l2 xconnect {tunnel} {interface}")

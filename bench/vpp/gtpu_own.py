@@ -78,13 +78,20 @@ class Switches:
 
     def decap_path(self, family: int = 4) -> tuple[str, ...]:
         """Nodes from IP input to the rewrite of the IPv4 packet inside; `family` is the outer packet's."""
+        enter = self._decap_enter(family)
+        return (*enter, *(() if self.skip_inner else ("ip4-input",)), "ip4-lookup", "ip4-rewrite")
+
+    def frame_decap_path(self) -> tuple[str, ...]:
+        """Nodes from IP input to the output of a frame that was inside; the outer packet is IPv4."""
+        return self._decap_enter(4)
+
+    def _decap_enter(self, family: int) -> tuple[str, ...]:
         ip = f"ip{family}"
-        enter = {
+        return {
             "": (f"{ip}-input", f"{ip}-lookup", f"{ip}-receive", f"{ip}-udp-lookup", f"kgtpu{family}-input"),
             "feature": (f"{ip}-input", f"kgtpu{family}-bypass"),
             "fib": (f"{ip}-input", f"{ip}-lookup", f"kgtpu{family}-local"),
         }[self.bypass]
-        return (*enter, *(() if self.skip_inner else ("ip4-input",)), "ip4-lookup", "ip4-rewrite")
 
     def decap_proof(self) -> tuple[str, ...]:
         """Counters that every decapsulated packet adds to."""
@@ -95,6 +102,10 @@ class Switches:
             f"gtpuLoop{LOOPS[self.loop].capitalize()}",
             *(["gtpuPrefetched"] if self.prefetch else []),
         )
+
+    def frame_decap_proof(self) -> tuple[str, ...]:
+        """As `decap_proof`, of packets with a frame inside: no IP input is skipped."""
+        return tuple(name for name in self.decap_proof() if name != "gtpuInnerInputSkipped")
 
     def encap_proof(self) -> tuple[str, ...]:
         """Counters that every encapsulated packet adds to."""

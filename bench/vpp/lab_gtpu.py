@@ -8,6 +8,7 @@ from dataclasses import replace
 from bench.vpp import gtpu_in_tree, gtpu_own, network, packets
 from bench.vpp.control import Control
 from bench.vpp.engine import Setup, Vpp
+from bench.vpp.gtpu_in_tree import ETHERNET_HEADER, INNER, LONGER, OUTER, PLAIN
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.labs import Bench, count_text, round_packets, side_by_side
 from bench.vpp.measure import VECTOR, Case, Switch
@@ -16,6 +17,9 @@ from bench.vpp.records import Rate
 
 DECAP = "GTP-U: decapsulation, IPv4 payload, 98 bytes in"
 ENCAP = "GTP-U: encapsulation, 64 bytes in"
+DECAPSULATED = ETHERNET_HEADER + 28 + len(INNER)
+"""Bytes of a frame out."""
+FRAME_OUT = ETHERNET_HEADER + OUTER + 64
 IN_TREE_TUNNELS = 100_000
 """More of them are not given to VPP's own plugin: each is an interface."""
 ALTERNATING = 10_000
@@ -131,7 +135,8 @@ def _in_tree_decap(bench: Bench, vpp: Vpp, tunnels: int) -> list[Case]:
             numbers = gtpu_in_tree.order(tunnels, at_random, 256)
             gtpu_in_tree.add_decap_stream(vpp, stream, to, to.local, to.peer, address(destination), numbers)
             plugin, length = gtpu_in_tree.PLUGIN, round_packets(tunnels)
-            cases.append(Case(DECAP, name, load_text(tunnels, at_random), stream, path, plugin, length))
+            load = load_text(tunnels, at_random)
+            cases.append(Case(DECAP, name, load, stream, path, plugin, length, leaves=DECAPSULATED))
     return cases
 
 
@@ -172,6 +177,7 @@ def _own_decap(
         round_packets(tunnels),
         switch=set_switches(vpp, control, to, switches),
         proof=switches.decap_proof(),
+        leaves=DECAPSULATED,
     )
 
 
@@ -190,16 +196,17 @@ def set_switches(vpp: Vpp, control: Control, to: Pair, switches: Switches) -> Sw
 
 
 def encapsulation(tunnels: int) -> Callable[[Bench], None]:
-    """Frames of 64 bytes to users behind tunnels: 100 bytes out; and one Ethernet tunnel, 114 bytes out.
+    """Frames of 64 bytes to users behind tunnels: 100 bytes out. With one tunnel two more, 114 bytes out.
 
-    For ours, whose frames of all tunnels come by one interface, a VLAN tag is added to the 64 bytes.
+    Those are packets of 64 bytes, and Ethernet of 64 bytes. For ours, whose frames of all tunnels come by one
+    interface, a VLAN tag is added to the 64 bytes.
     """
 
     def run(bench: Bench) -> None:
         def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
             to = network.pair(vpp, 2)
             _program(bench, control, to, to.next_hop, tunnels)
-            ours = [_own_encap(vpp, control, to, tunnels, at_random) for at_random in _orders(tunnels)]
+            ours = [_own_encap(vpp, control, to, tunnels, *how) for how in _encap_streams(tunnels)]
             if tunnels == 1:
                 ours.append(_own_frames(vpp, control, to))
             bench.measure(vpp, [*cases, *ours], control)
@@ -215,21 +222,22 @@ def _in_tree_encap(vpp: Vpp, tunnels: int) -> list[Case]:
     gtpu_in_tree.enable_ip(vpp, made, to.inside)
     gtpu_in_tree.route_users(vpp, made, gtpu_in_tree.USERS_IN_TREE)
     cases = []
-    for at_random in _orders(tunnels):
-        stream = _stream_name(to, at_random)
+    for at_random, payload in _encap_streams(tunnels):
+        stream = _stream_name(to, at_random) + ("-longer" if payload == LONGER else "")
         numbers = gtpu_in_tree.order(tunnels, at_random, 256)
         gtpu_in_tree.add_encap_stream(
-            vpp, stream, to, address("16.0.0.1"), numbers, gtpu_in_tree.USERS_IN_TREE
+            vpp, stream, to, address("16.0.0.1"), numbers, gtpu_in_tree.USERS_IN_TREE, payload=payload
         )
         cases.append(
             Case(
                 ENCAP,
-                "in-tree, IPv4 payload",
+                f"in-tree, IPv4 payload{_longer(payload)}",
                 load_text(tunnels, at_random),
                 stream,
                 gtpu_in_tree.encap_path(),
                 gtpu_in_tree.PLUGIN,
                 round_packets(tunnels),
+                leaves=_encapsulated(payload),
             )
         )
     if tunnels == 1:
@@ -243,18 +251,33 @@ def _in_tree_encap(vpp: Vpp, tunnels: int) -> list[Case]:
                 "ethernet",
                 gtpu_in_tree.ETHERNET_PATH,
                 gtpu_in_tree.PLUGIN,
+                leaves=FRAME_OUT,
             )
         )
     return cases
 
 
-def _own_encap(vpp: Vpp, control: Control, to: Pair, tunnels: int, at_random: bool) -> Case:
-    stream = _stream_name(to, at_random)
+def _encap_streams(tunnels: int) -> list[tuple[bool, bytes]]:
+    """Whether at random, and the payload."""
+    return [(False, PLAIN), (False, LONGER) if tunnels == 1 else (True, PLAIN)]
+
+
+def _longer(payload: bytes) -> str:
+    return ", 114 bytes out" if payload == LONGER else ""
+
+
+def _encapsulated(payload: bytes) -> int:
+    """Bytes of a frame out."""
+    return ETHERNET_HEADER + OUTER + 28 + len(payload)
+
+
+def _own_encap(vpp: Vpp, control: Control, to: Pair, tunnels: int, at_random: bool, payload: bytes) -> Case:
+    stream = _stream_name(to, at_random) + ("-longer" if payload == LONGER else "")
     numbers = gtpu_in_tree.order(tunnels, at_random, 256)
-    gtpu_in_tree.add_encap_stream(vpp, stream, to, address("16.0.0.1"), numbers)
+    gtpu_in_tree.add_encap_stream(vpp, stream, to, address("16.0.0.1"), numbers, payload=payload)
     return Case(
         ENCAP,
-        "kgtpu, all switches on, IPv4 payload",
+        f"kgtpu, all switches on, IPv4 payload{_longer(payload)}",
         load_text(tunnels, at_random),
         stream,
         ALL.encap_path(),
@@ -262,6 +285,7 @@ def _own_encap(vpp: Vpp, control: Control, to: Pair, tunnels: int, at_random: bo
         round_packets(tunnels),
         switch=set_switches(vpp, control, to, ALL),
         proof=ALL.encap_proof(),
+        leaves=_encapsulated(payload),
     )
 
 
@@ -280,6 +304,7 @@ def _own_frames(vpp: Vpp, control: Control, to: Pair) -> Case:
         "frames",
         ALL.frame_path(),
         gtpu_own.PLUGIN,
+        leaves=FRAME_OUT,
         switch=set_switches(vpp, control, to, ALL),
         proof=ALL.encap_proof(),
     )

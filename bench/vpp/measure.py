@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bench.vpp.engine import BenchError, Vpp
 from bench.vpp.others import Watch
 from bench.vpp.records import Row, Step, spread
-from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
+from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams, sent_bytes
 
 VECTOR = 256
 ROUND_SECONDS = 120.0
@@ -51,6 +51,8 @@ class Case:
     """Share of the packets that may take a shorter way than `path`; none may take another or be lost."""
     proof: tuple[str, ...] = ()
     """Counters of our engine that count every packet of the case: proof of what was done to them."""
+    leaves: int = 0
+    """Bytes of each packet as it leaves, Ethernet header included; 0: not looked at."""
     repeats: bool = True
     """False: each packet of the stream is good once only (the first of a flow), so none goes unmeasured."""
 
@@ -155,7 +157,17 @@ class Meter:
         """One round that counts for nothing; BenchError if the packets do not take the case's path."""
         with self.switched(case):
             self._warm(case)
-            self.once(case)
+            nodes = self.once(case)
+            if case.leaves:
+                self._check_length(case, nodes)
+
+    def _check_length(self, case: Case, nodes: Sequence[NodeRun]) -> None:
+        interface = next(name.removesuffix("-tx") for n in nodes if (name := n.name).endswith("-tx"))
+        before = sent_bytes(self._vpp.cli(f"show interface {interface}"))
+        send(self._vpp, case.stream, VECTOR)
+        length = (sent_bytes(self._vpp.cli(f"show interface {interface}")) - before) / VECTOR
+        if length != case.leaves:
+            raise BenchError(f"{case.label}: packets of {length:g} bytes left, not {case.leaves}")
 
     @contextlib.contextmanager
     def switched(self, case: Case) -> Iterator[None]:

@@ -15,6 +15,8 @@ UDP = 17
 SYN = 0x02
 ACK = 0x10
 SYN_ACK = SYN | ACK
+TAG = 4
+"""Bytes of a VLAN tag."""
 
 _IPV4 = struct.Struct("!BBHHHBBHII")
 _UDP = struct.Struct("!HHHH")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.vpp import lab_forms, lab_gtpu, lab_pages, lab_services, lab_switches
+from bench.vpp import lab_forms, lab_frames, lab_gtpu, lab_pages, lab_services, lab_switches
 from bench.vpp.lab_forwarding import forwarding
 from bench.vpp.lab_programming import programming
 from bench.vpp.lab_workers import workers
@@ -34,6 +34,7 @@ def every_lab() -> tuple[Lab, ...]:
         Lab("new-flows-1000", lab_services.new(1_000)),
         Lab("new-flows-1000000", lab_services.new(1_000_000), long=True),
         *(Lab(f"decapsulation-{n}", lab_gtpu.decapsulation(n), n > 10_000) for n in TUNNELS),
+        Lab("decapsulation-ethernet", lab_frames.decapsulation),
         *(Lab(f"encapsulation-{n}", lab_gtpu.encapsulation(n), n > 10_000) for n in TUNNELS),
         *(Lab(f"gtpu-forms-{n}", lab_forms.forms(n)) for n in (1, 3_000)),
         *(Lab(f"optimisations-{n}", lab_switches.optimisations(n), n > 10_000) for n in TUNNELS),

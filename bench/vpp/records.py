@@ -129,13 +129,20 @@ class Results:
     workers: list[Scaling] = field(default_factory=list)
 
     def merged(self, newer: Results) -> Results:
-        """These records, those of the same case and load replaced by the newer ones'."""
+        """These records, those of the same case and load replaced by the newer ones'.
+
+        What these did not measure of a group and load is forgotten where the newer ones tried that load.
+        """
         rows = {(r.group, r.case, r.load): r for r in self.rows + newer.rows}
         rates = {(r.group, r.case, r.records): r for r in self.rates + newer.rates}
-        left = {(r.group, r.case, r.load): r for r in self.left + newer.left}
-        workers = {(r.group, r.case, r.load): r for r in self.workers + newer.workers}
         measured = {(r.group, r.case, r.load) for r in newer.rows}
         measured |= {(r.group, r.case, r.load) for r in newer.workers}
+        tried = {(group, load) for group, _, load in measured} | {(r.group, r.load) for r in newer.left}
+        left = {
+            (r.group, r.case, r.load): r
+            for r in [*(r for r in self.left if (r.group, r.load) not in tried), *newer.left]
+        }
+        workers = {(r.group, r.case, r.load): r for r in self.workers + newer.workers}
         return Results(
             newer.machine or self.machine,
             list(rows.values()),

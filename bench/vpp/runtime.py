@@ -14,6 +14,8 @@ _NODE = re.compile(
 _ERROR = re.compile(r"^\s*(?P<count>\d+)\s+(?P<node>\S+)\s+(?P<reason>.+?)\s+(?P<severity>\S+)\s*$")
 _STREAM = re.compile(r"^(?P<name>\S+)\s+(?P<enabled>Yes|No)\s+(?P<count>\d+)\s")
 
+_SENT = re.compile(r"\btx bytes\s+(\d+)")
+
 
 @dataclass(frozen=True)
 class NodeRun:
@@ -75,3 +77,9 @@ def parse_streams(text: str) -> dict[str, tuple[bool, int]]:
         for line in text.splitlines()
         if (match := _STREAM.match(line))
     }
+
+
+def sent_bytes(text: str) -> int:
+    """Bytes that an interface has sent, from the text of `show interface NAME`; 0 if none are told."""
+    match = _SENT.search(text)
+    return int(match[1]) if match else 0

@@ -14,7 +14,7 @@ from bench.vpp.lab_switches import combinations
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
 from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, spread
-from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams
+from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams, sent_bytes
 from bench.vpp.targets import verdicts
 from bench.vpp.together import Sample, doubt, window
 from scapy.contrib.gtp import GTP_U_Header, GTPPDUSessionContainer
@@ -85,6 +85,16 @@ b                   Yes             512     limit 256000, rate 0.00e0 pps, size 
 
 
 PATH = ("ip4-input", "ip4-lookup", "ip4-input")
+
+
+def test_bytes_that_an_interface_sent() -> None:
+    shown = """\
+              Name               Idx    State  MTU (L3/IP4/IP6/MPLS)     Counter          Count
+pg5                               6      up          9000/0/0/0     tx packets                   256
+                                                                    tx bytes                   29184
+"""
+    assert sent_bytes(shown) == 256 * 114
+    assert sent_bytes(shown.replace("tx bytes", "rx bytes")) == 0
 
 
 def test_a_right_path_has_no_faults() -> None:
@@ -191,6 +201,10 @@ def test_merging_replaces_the_same_case_only() -> None:
     merged = older.merged(newer)
     assert [(r.case, r.others) for r in merged.rows] == [("in-tree | default", 0.0), ("other", 0.5)]
     assert merged.left == []  # measured now
+    newer.rows = [dataclasses.replace(newer.rows[0], case="another", load="1 flow")]
+    assert older.merged(newer).left == []  # the load was tried again
+    newer.rows = [dataclasses.replace(newer.rows[0], load="2 flows")]
+    assert older.merged(newer).left == older.left
     assert merged.machine == older.machine
 
 
@@ -265,6 +279,9 @@ def test_paths_follow_from_the_switches() -> None:
         "ip4-rewrite",
     )
     assert ALL.decap_path() == ("ip4-input", "ip4-lookup", "kgtpu4-local", "ip4-lookup", "ip4-rewrite")
+    assert ALL.frame_decap_path() == ("ip4-input", "ip4-lookup", "kgtpu4-local")
+    assert "gtpuInnerInputSkipped" in ALL.decap_proof()
+    assert ALL.frame_decap_proof() == ("gtpuDecapsulated", "gtpuBypassed", "gtpuLoopQuad", "gtpuPrefetched")
     assert ALL.encap_path() == ("ip4-input", "ip4-lookup", "kgtpu4-encap", "ip4-rewrite")
     assert off.encap_path() == ("ip4-input", "ip4-lookup", "kgtpu4-encap", "ip4-lookup", "ip4-rewrite")
 
