@@ -14,24 +14,30 @@ from bench.vpp.records import Rate
 
 from vpp_operator.agent.loop import Loop
 from vpp_operator.agent.plan import Plan, acknowledge, add_keys
-from vpp_operator.dataplane.protocol import Batch, DataplaneError
+from vpp_operator.dataplane.protocol import Batch, DataplaneError, Failure
 from vpp_operator.dataplane.records import KEY_SIZE, Record, Table, digest, packed
 from vpp_operator.dataplane.vpp.adapter import VppDataplane
+
+Turn = list[dict[Table, dict[bytes, bytes]]]
+"""Packed records by table and key, as they were packed: a slice after the other."""
+
+PACKED_AT_ONCE = 1024
+"""Records packed before messages get their turn: about a millisecond, in which VPP works on those it has."""
 
 
 @dataclass
 class Timed:
-    """Seconds of the stages of one programming."""
+    """Seconds of one programming: of packing and of the difference alone, and all in all."""
 
     records: int = 0
     pack: float = 0.0
     difference: float = 0.0
-    apply: float = 0.0
+    total: float = 0.0
 
     @property
-    def total(self) -> float:
-        """All stages."""
-        return self.pack + self.difference + self.apply
+    def apply(self) -> float:
+        """What applying adds: packing goes on meanwhile."""
+        return self.total - self.pack - self.difference
 
 
 @dataclass
@@ -62,37 +68,51 @@ class Control:
         """Add records to what the tables hold; BenchError names the first that is refused.
 
         In turns of as many records as the agent takes at once; as there, each is compared with what the
-        engine has acknowledged, and what it takes is noted.
+        engine has acknowledged, what it takes is noted, and while a turn is applied the next one is packed
+        (by the agent's sources).
         """
+        return self._runner.run(self._program(records))
+
+    async def _program(self, records: Sequence[Record]) -> Timed:
         timed = Timed(len(records))
-        for start in range(0, len(records), Loop.BATCH):
-            began = time.perf_counter()
-            wanted = packed(records[start : start + Loop.BATCH])
-            for table, rows in wanted.items():
-                self.held.setdefault(table, {}).update(rows)
-            timed.pack += time.perf_counter() - began
-            began = time.perf_counter()
-            plan = Plan()
-            for table, rows in wanted.items():
-                add_keys(plan, table, rows, rows, self.acknowledged[table])
-            timed.difference += time.perf_counter() - began
-            timed.apply += self.apply(plan.batch())
-            began = time.perf_counter()
-            acknowledge(plan, (), self.acknowledged)
-            timed.difference += time.perf_counter() - began
+        began = time.perf_counter()
+        turn = await self._packed(records[: Loop.BATCH], timed)
+        for start in range(Loop.BATCH, len(records) + Loop.BATCH, Loop.BATCH):
+            _, turn = await asyncio.gather(
+                self._turn(turn, timed), self._packed(records[start : start + Loop.BATCH], timed)
+            )
+        timed.total = time.perf_counter() - began
         return timed
 
-    def apply(self, batch: Batch) -> float:
-        """Send changes; seconds until all results are there."""
+    async def _packed(self, records: Sequence[Record], timed: Timed) -> Turn:
+        """Pack records, messages getting their turn after each slice."""
+        turn: Turn = []
+        for start in range(0, len(records), PACKED_AT_ONCE):
+            began = time.perf_counter()
+            wanted = packed(records[start : start + PACKED_AT_ONCE])
+            for table, rows in wanted.items():
+                self.held.setdefault(table, {}).update(rows)
+            turn.append(wanted)
+            timed.pack += time.perf_counter() - began
+            await asyncio.sleep(0)
+        return turn
+
+    async def _turn(self, turn: Turn, timed: Timed) -> None:
+        """Compare, apply, note."""
         began = time.perf_counter()
-        failures = self._runner.run(self._dataplane.apply(batch))
-        seconds = time.perf_counter() - began
-        if failures:
-            first = failures[0]
-            raise BenchError(
-                f"{len(failures)} records refused, first: {first.table.name} {first.key.hex()}: {first.code}"
-            )
-        return seconds
+        plan = Plan()
+        for wanted in turn:
+            for table, rows in wanted.items():
+                add_keys(plan, table, rows, rows, self.acknowledged[table])
+        timed.difference += time.perf_counter() - began
+        _accept(await self._dataplane.apply(plan.batch()))
+        began = time.perf_counter()
+        acknowledge(plan, (), self.acknowledged)
+        timed.difference += time.perf_counter() - began
+
+    def apply(self, batch: Batch) -> None:
+        """Send changes; BenchError names the first that is refused."""
+        _accept(self._runner.run(self._dataplane.apply(batch)))
 
     def remove(self, tables: Iterable[Table]) -> dict[Table, list[bytes]]:
         """Take all records of the tables away; they come back, so that `restore` can put them there again."""
@@ -142,3 +162,11 @@ class Control:
     def sessions(self) -> int:
         """Sessions alive."""
         return self._runner.run(self._dataplane.stats()).sessions
+
+
+def _accept(failures: Sequence[Failure]) -> None:
+    if failures:
+        first = failures[0]
+        raise BenchError(
+            f"{len(failures)} records refused, first: {first.table.name} {first.key.hex()}: {first.code}"
+        )

@@ -20,8 +20,9 @@ ENCAP = "GTP-U: encapsulation, 64 bytes in"
 DECAPSULATED = ETHERNET_HEADER + 28 + len(INNER)
 """Bytes of a frame out."""
 FRAME_OUT = ETHERNET_HEADER + OUTER + 64
-IN_TREE_TUNNELS = 100_000
-"""More of them are not given to VPP's own plugin: each is an interface."""
+TWO_SETS = 100_000
+"""More tunnels are given to VPP's own plugin once only, for its best configuration: each is an interface."""
+LATER = "a tunnel is an interface there: programming them takes minutes, in a lab of its own"
 ALTERNATING = 10_000
 """With more tunnels, cases that need our tables away are measured before these are filled."""
 
@@ -35,18 +36,17 @@ def _orders(tunnels: int) -> tuple[bool, ...]:
     return (False, True) if tunnels > 1 else (False,)
 
 
-def setup(bench: Bench, tunnels: int, sets: int) -> Setup:
+def setup(bench: Bench, tunnels: int, interfaces: int) -> Setup:
     """Room for interfaces, one for each in-tree tunnel, and for our tables."""
-    interfaces = tunnels * sets if tunnels <= IN_TREE_TUNNELS else 0
-    base = Setup(heap=(4 << 30) + interfaces * 16384, statistics=(256 << 20) + interfaces * 8192)
+    base = Setup(heap=(4 << 30) + interfaces * 10240, statistics=(256 << 20) + interfaces * 10240)
     return gtpu_own.setup(tunnels, base) if bench.own else base
 
 
 # ---- decapsulation ----
 
 
-def decapsulation(tunnels: int) -> Callable[[Bench], None]:
-    """Frames of 98 bytes with an IPv4 packet in a G-PDU."""
+def decapsulation(tunnels: int, beside: bool = True) -> Callable[[Bench], None]:
+    """Frames of 98 bytes with an IPv4 packet in a G-PDU; without `beside` not by VPP's own plugin."""
 
     def run(bench: Bench) -> None:
         def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
@@ -70,29 +70,29 @@ def decapsulation(tunnels: int) -> Callable[[Bench], None]:
                 hashed = _own_decap(vpp, control, to, ALL, tunnels, True, ", TEIDs by hash")
                 bench.measure(vpp, [hashed], control)
 
-        _beside(bench, DECAP, tunnels, 2, lambda vpp: _in_tree_decap(bench, vpp, tunnels), own)
+        _side_by_side(
+            bench,
+            DECAP,
+            tunnels,
+            2 if tunnels <= TWO_SETS else 1,
+            (lambda vpp: _in_tree_decap(bench, vpp, tunnels)) if beside else LATER,
+            own,
+        )
 
     return run
 
 
-def _beside(
+def _side_by_side(
     bench: Bench,
     group: str,
     tunnels: int,
     sets: int,
-    in_tree: Callable[[Vpp], list[Case]],
+    in_tree: Callable[[Vpp], list[Case]] | str,
     own: Callable[[Vpp, Control, list[Case]], None],
 ) -> None:
-    """`side_by_side`, with `sets` times as many interfaces as tunnels for VPP's own, unless too many."""
-    few = tunnels <= IN_TREE_TUNNELS
-    side_by_side(
-        bench,
-        setup(bench, tunnels, sets),
-        group,
-        load_text(tunnels, True),
-        in_tree if few else "a tunnel is an interface there",
-        own,
-    )
+    """`side_by_side`, with `sets` times as many interfaces as tunnels for VPP's own."""
+    interfaces = 0 if isinstance(in_tree, str) else tunnels * sets
+    side_by_side(bench, setup(bench, tunnels, interfaces), group, load_text(tunnels, True), in_tree, own)
 
 
 def _needs_port(case: Case) -> bool:
@@ -119,18 +119,24 @@ def _in_tree_decap(bench: Bench, vpp: Vpp, tunnels: int) -> list[Case]:
     default, best = network.pair(vpp, 0), network.pair(vpp, 1)
     vpp.cli(f"ip route add 48.0.0.0/8 via {default.next_hop} {default.outside}")
     vpp.cli(f"ip route add 49.0.0.0/8 via {best.next_hop} {best.outside}")
-    made = gtpu_in_tree.add_tunnels(vpp, default.local, default.peer, tunnels, "ip4")
+    forms: list[tuple[str, Pair, str, tuple[str, ...]]] = []
+    first = 0
+    if tunnels <= TWO_SETS:
+        made = gtpu_in_tree.add_tunnels(vpp, default.local, default.peer, tunnels, "ip4")
+        gtpu_in_tree.enable_ip(vpp, made, default.inside)
+        forms.append(("in-tree, default", default, "48.0.0.1", gtpu_in_tree.DEFAULT_PATH))
+        first = tunnels
+    else:
+        reason = "two sets of so many interfaces find no room"
+        bench.leave(DECAP, "in-tree, default", load_text(tunnels, True), reason)
+    made = gtpu_in_tree.add_tunnels(vpp, best.local, best.peer, tunnels, "node ip4-lookup", first)
+    vpp.cli(f"set interface ip gtpu-bypass {best.inside}")
+    forms.append(("in-tree, best configuration", best, "49.0.0.1", gtpu_in_tree.best_path()))
     if tunnels >= 1000:
         bench.results.rates.append(made.rate)
-    gtpu_in_tree.enable_ip(vpp, made, default.inside)
-    gtpu_in_tree.add_tunnels(vpp, best.local, best.peer, tunnels, "node ip4-lookup", tunnels)
-    vpp.cli(f"set interface ip gtpu-bypass {best.inside}")
     cases = []
     for at_random in _orders(tunnels):
-        for name, to, destination, path in (
-            ("in-tree, default", default, "48.0.0.1", gtpu_in_tree.DEFAULT_PATH),
-            ("in-tree, best configuration", best, "49.0.0.1", gtpu_in_tree.best_path()),
-        ):
+        for name, to, destination, path in forms:
             stream = f"{to.inside}-{'random' if at_random else 'order'}"
             numbers = gtpu_in_tree.order(tunnels, at_random, 256)
             gtpu_in_tree.add_decap_stream(vpp, stream, to, to.local, to.peer, address(destination), numbers)
@@ -195,11 +201,11 @@ def set_switches(vpp: Vpp, control: Control, to: Pair, switches: Switches) -> Sw
 # ---- encapsulation ----
 
 
-def encapsulation(tunnels: int) -> Callable[[Bench], None]:
+def encapsulation(tunnels: int, beside: bool = True) -> Callable[[Bench], None]:
     """Frames of 64 bytes to users behind tunnels: 100 bytes out. With one tunnel two more, 114 bytes out.
 
     Those are packets of 64 bytes, and Ethernet of 64 bytes. For ours, whose frames of all tunnels come by one
-    interface, a VLAN tag is added to the 64 bytes.
+    interface, a VLAN tag is added to the 64 bytes. Without `beside` not by VPP's own plugin.
     """
 
     def run(bench: Bench) -> None:
@@ -211,7 +217,8 @@ def encapsulation(tunnels: int) -> Callable[[Bench], None]:
                 ours.append(_own_frames(vpp, control, to))
             bench.measure(vpp, [*cases, *ours], control)
 
-        _beside(bench, ENCAP, tunnels, 1, lambda vpp: _in_tree_encap(vpp, tunnels), own)
+        in_tree = (lambda vpp: _in_tree_encap(vpp, tunnels)) if beside else LATER
+        _side_by_side(bench, ENCAP, tunnels, 1, in_tree, own)
 
     return run
 

@@ -71,7 +71,7 @@ def programming(bench: Bench) -> None:
                 ("pack, difference, apply", timed.total),
                 ("pack alone", timed.pack),
                 ("difference alone", timed.difference),
-                ("apply alone", timed.apply),
+                ("apply, beyond the packing meanwhile", timed.apply),
             ):
                 bench.results.rates.append(Rate(GROUP, f"ours, {what}: {stage}", timed.records, seconds))
         for table in (Table.FRONTEND, Table.ENDPOINT, Table.GTPU_TUNNEL, Table.GTPU_UE):

@@ -24,18 +24,28 @@ SLACK = 0.002
 LB_SERVICES = 10_000
 """More of them are given to VPP's lb in labs of their own only: that takes minutes."""
 LB = "in-tree lb4-nat4-port, UDP, to the Service"
-LB_TAKES = "two commands each, and each looks through all VIPs that are there: minutes"
+LB_TAKES = "two commands each, which look through all VIPs that are there: minutes, in a lab of its own"
 
 
 def known(flows: int, count: int) -> Callable[[Bench], None]:
     """Packets of known flows, in a random order, to `count` Services of one endpoint each."""
+    return _known(flows, count, _in_tree)
 
+
+def beside_lb(flows: int, count: int) -> Callable[[Bench], None]:
+    """`known` with VPP's lb alone, however long it takes to program."""
+    return _known(flows, count, _in_tree_lb)
+
+
+def _known(
+    flows: int, count: int, others: Callable[[Bench, Vpp, int, int, str], list[Case]]
+) -> Callable[[Bench], None]:
     def run(bench: Bench) -> None:
         load = f"{count_text(flows, 'flow')}, {count_text(count, 'Service')}"
         base = services_in_tree.cnat_setup(flows)
 
         def in_tree(vpp: Vpp) -> list[Case]:
-            return _in_tree(bench, vpp, flows, count, load)
+            return others(bench, vpp, flows, count, load)
 
         def own(vpp: Vpp, control: Control, cases: list[Case]) -> None:
             bench.measure(vpp, cases + _own(bench, vpp, control, flows, count, load), control)
@@ -53,24 +63,32 @@ def known(flows: int, count: int) -> Callable[[Bench], None]:
 
 
 def _in_tree(bench: Bench, vpp: Vpp, flows: int, count: int, load: str) -> list[Case]:
-    lb, cnat = network.pair(vpp, 0), network.pair(vpp, 1)
-    made, cases, length = [], [], round_packets(flows)
+    cases = []
     if count <= LB_SERVICES:
-        made.append(services_in_tree.program_lb(vpp, lb, count, flows))
-        stream = services_in_tree.flow_packets(flows, count, services_in_tree.LB_VIPS)
-        network.add_stream(vpp, "lb", lb.inside, lb.inside_mac, stream)
-        cases.append(
-            Case(KNOWN, LB, load, "lb", services_in_tree.LB_PATH, services_in_tree.LB_PLUGIN, length)
-        )
+        cases += _in_tree_lb(bench, vpp, flows, count, load)
     else:
         bench.leave(KNOWN, LB, load, LB_TAKES)
-    made.append(services_in_tree.program_cnat(vpp, cnat, count))
-    bench.results.rates += made if count >= 1000 else []
+    to = network.pair(vpp, 1)
+    _rate(bench, services_in_tree.program_cnat(vpp, to, count))
     stream = services_in_tree.flow_packets(flows, count, services_in_tree.CNAT_VIPS)
-    network.add_stream(vpp, "cnat", cnat.inside, cnat.inside_mac, stream)
+    network.add_stream(vpp, "cnat", to.inside, to.inside_mac, stream)
     path, plugin = services_in_tree.CNAT_PATH, services_in_tree.CNAT_PLUGIN
-    cases.append(Case(KNOWN, "in-tree cnat, UDP, to the Service", load, "cnat", path, plugin, length))
-    return cases
+    name, length = "in-tree cnat, UDP, to the Service", round_packets(flows)
+    return [*cases, Case(KNOWN, name, load, "cnat", path, plugin, length)]
+
+
+def _in_tree_lb(bench: Bench, vpp: Vpp, flows: int, count: int, load: str) -> list[Case]:
+    to = network.pair(vpp, 0)
+    _rate(bench, services_in_tree.program_lb(vpp, to, count, flows))
+    stream = services_in_tree.flow_packets(flows, count, services_in_tree.LB_VIPS)
+    network.add_stream(vpp, "lb", to.inside, to.inside_mac, stream)
+    path, plugin = services_in_tree.LB_PATH, services_in_tree.LB_PLUGIN
+    return [Case(KNOWN, LB, load, "lb", path, plugin, round_packets(flows))]
+
+
+def _rate(bench: Bench, made: Rate) -> None:
+    if made.records >= 1000:
+        bench.results.rates.append(made)
 
 
 def _own(bench: Bench, vpp: Vpp, control: Control, flows: int, count: int, load: str) -> list[Case]:

@@ -173,10 +173,11 @@ def targets_table(results: Results) -> list[str]:
     return [
         "#### Against the targets",
         "",
-        "| target, clocks per packet | at most | measured | |",
-        "|---|---|---|---|",
+        "| target, clocks per packet | at most | measured | | made of | VPP's own in the same run |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {verdict.what} | {verdict.target} | {verdict.measured} | {verdict.text} |"
+            f"| {verdict.what} | {verdict.target} | {verdict.measured} | {verdict.text} "
+            f"| {verdict.made_of or '-'} | {verdict.beside or '-'} |"
             for verdict in found
         ),
         "",

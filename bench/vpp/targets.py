@@ -18,6 +18,10 @@ class Verdict:
     measured: str
     missed: float
     """By how much, in the unit of the target; 0 or less: met."""
+    made_of: str = ""
+    """What the figure consists of."""
+    beside: str = ""
+    """VPP's own plugins in the same run, in the same unit."""
 
     @property
     def text(self) -> str:
@@ -86,16 +90,40 @@ def _find(rows: Sequence[Row], group: str, case: str, load: str = ".*") -> list[
     ]
 
 
+def _of_path(row: Row) -> str:
+    """Whose clocks a path takes: our nodes', and each of VPP's."""
+    rest = [step for step in row.steps if not step.own]
+    nodes = ", ".join(f"{step.node} {step.clocks.median:.0f}" for step in rest)
+    return f"ours {row.plugin.median:.0f}; VPP's {row.path.median - row.plugin.median:.0f}: {nodes}"
+
+
+def _beside(rows: Sequence[Row], like: Row, of: Callable[[Row], float]) -> str:
+    """VPP's own plugins in the group and load of a row."""
+    found = _find(rows, like.group, "in-tree .*|in-tree, .*", re.escape(like.load))
+    return "; ".join(f"{row.case.removeprefix('in-tree').strip(' ,')} {of(row):.0f}" for row in found)
+
+
 def _plain(rows: Sequence[Row]) -> list[Verdict]:
     found = []
     measured = [row for row in rows if not row.group.startswith(("Pages", "Optimisations"))]
     for target in CLOCKS:
         of = _own if target.own else _path
-        values = [of(row) for row in _find(measured, "", target.case, re.escape(target.load))]
-        if values:
-            value = min(values) if target.best else max(values)
-            shown = f"{value:.0f}" if target.best or len(values) == 1 else f"{min(values):.0f} to {value:.0f}"
-            found.append(Verdict(target.what, f"{target.clocks:.0f}", shown, value - target.clocks))
+        unsorted = _find(measured, "", target.case, re.escape(target.load))
+        of_target = sorted(unsorted, key=of)
+        if of_target:
+            counts = of_target[0 if target.best else -1]
+            value, least = of(counts), of(of_target[0])
+            shown = f"{value:.0f}" if target.best or len(of_target) == 1 else f"{least:.0f} to {value:.0f}"
+            found.append(
+                Verdict(
+                    target.what,
+                    f"{target.clocks:.0f}",
+                    shown,
+                    value - target.clocks,
+                    f"most: {counts.case}" if target.own else _of_path(counts),
+                    _beside(measured, unsorted[0], of),
+                )
+            )
     return found
 
 
@@ -114,7 +142,8 @@ def _more_than(
         for other in _find(rows, group, base, re.escape(row.load)):
             more = of(row) - of(other)
             text = f"{what}, {row.load}" if group.startswith("GTP-U") else what
-            found.append(Verdict(text, f"+{most:.0f}", f"{more:+.1f}", more - most))
+            both = f"{of(row):.0f} against {of(other):.0f}"
+            found.append(Verdict(text, f"+{most:.0f}", f"{more:+.1f}", more - most, both))
     return found
 
 

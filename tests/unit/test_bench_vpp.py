@@ -13,7 +13,7 @@ from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_switches import combinations
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
-from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, spread
+from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, Step, spread
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams, sent_bytes
 from bench.vpp.targets import verdicts
 from bench.vpp.together import Sample, doubt, window
@@ -545,7 +545,15 @@ def test_targets_are_held_against_what_was_measured() -> None:
             "missed by 100,000",
         ),
     }
-    assert "| decapsulation, 1 tunnel, path | 45 | 44 | met |" in table.render(Results(rows=rows))
+    beside = found("GTP-U: x", "in-tree, best configuration", "1 tunnel", 51.0, 20.0)
+    step = Step("ip4-input", 1, spread([24.0]), own=False)
+    own = Step("kgtpu4-local", 1, spread([20.0]), own=True)
+    rows[5] = dataclasses.replace(rows[5], steps=(step, own))
+    text = table.render(Results(rows=[*rows, beside]))
+    line = "| decapsulation, 1 tunnel, path | 45 | 44 | met | ours 20; VPP's 24: ip4-input 24 "
+    assert f"{line}| best configuration 51 |" in text
+    assert "| 48 to 55 | missed by 5 | most: klb, UDP, to the Service | cnat 400 |" in text
+    assert "| +3 | +4.0 | missed by 1 | 64 against 60 | - |" in text
     assert "targets" not in table.render(results())
 
 
