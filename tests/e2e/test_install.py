@@ -32,7 +32,7 @@ def test_the_engine_is_the_one_asked_for_or_says_why_not(environment: Environmen
     for dataplane in install.items(environment.kubectl, "dataplanes"):
         status = dataplane["status"]
         ready = next(entry for entry in status["conditions"] if entry["type"] == "Ready")
-        assert ready["message"].startswith(f"{status['engine']} "), ready
+        assert ready["message"].lower().startswith(f"{status['engine']} "), ready
         if wanted != "auto":
             assert status["engine"] == wanted, ready
         elif status["engine"] != "vpp":
