@@ -29,10 +29,8 @@ def vpp() -> Iterator[Graph]:
 
 @pytest.fixture
 def stats(vpp: Graph) -> Iterator[VPPStats]:
-    segment = VPPStats(str(vpp.engine.conf.stats_socket))
-    segment.connect()
-    yield segment
-    segment.disconnect()
+    with vpp.segment() as segment:
+        yield segment
 
 
 def records(first: int, count: int) -> list[Record]:

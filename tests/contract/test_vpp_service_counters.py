@@ -28,10 +28,8 @@ def vpp() -> Iterator[Graph]:
 
 @pytest.fixture
 def stats(vpp: Graph) -> Iterator[VPPStats]:
-    segment = VPPStats(str(vpp.engine.conf.stats_socket))
-    segment.connect()
-    yield segment
-    segment.disconnect()
+    with vpp.segment() as segment:
+        yield segment
 
 
 def family(n: int) -> Addresses:

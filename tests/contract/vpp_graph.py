@@ -17,6 +17,7 @@ from scapy.utils import RawPcapReader, wrpcap
 from tests.contract.conftest import needs_root
 from tests.contract.engine_lab import namespaces
 from tests.contract.engine_vpp import NO_VPP, VppEngine, vpp_engine, vpp_prefix
+from vpp_papi.vpp_stats import VPPStats
 
 VPP_MAC = "02:76:70:70:10:{:02x}"
 PEER_MAC = "02:76:70:70:20:{:02x}"
@@ -58,6 +59,16 @@ class Graph:
             for word in ("unknown input", "failed", "error:", "expected"):
                 assert word not in said.split("\n")[0], f"{command}: {said}"
         return said
+
+    @contextlib.contextmanager
+    def segment(self) -> Iterator[VPPStats]:
+        """Give the statistics segment."""
+        segment = VPPStats(str(self.engine.conf.stats_socket))
+        segment.connect()
+        try:
+            yield segment
+        finally:
+            segment.disconnect()
 
     def add_link(self, name: str, own: Sequence[str], neighbours: Sequence[str], mtu: int = 1500) -> Link:
         """Make a link that is up, with static neighbours."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpp_operator.agent.shards import SHARDS, KeyShards, Shards, put
+from vpp_operator.agent.shards import SHARDS, KeyShards, Shards
 
 keys = st.binary(min_size=1, max_size=3)
 
@@ -26,7 +26,8 @@ def test_it_is_a_dict(first: dict[bytes, int], second: dict[bytes, int], gone: s
 def test_it_is_a_set(some: set[bytes], entries: dict[bytes, int], size: int) -> None:
     marked, values = KeyShards(), Shards[int]()
     marked.update(some)
-    put(values, marked, entries)
+    values.update(entries.items())
+    marked.update(entries)
     assert values == entries and set(marked) == some | entries.keys()
     assert len(marked) == len(some | entries.keys())
     parts = list(marked.parts(size))

@@ -21,7 +21,6 @@ import structlog
 from vpp_operator.agent.audit import Audit
 from vpp_operator.agent.plan import Plan, acknowledge_slices, add_keys
 from vpp_operator.agent.retry import Retries
-from vpp_operator.agent.shards import put
 from vpp_operator.agent.sources import Source
 from vpp_operator.agent.tables import Tables
 from vpp_operator.dataplane.protocol import (
@@ -315,7 +314,8 @@ class Loop:
                 break
             update = source.take()
             for table, records in update.upserts.items():
-                put(state.desired[table], state.dirty[table], records)
+                state.desired[table].update(records.items())
+                state.dirty[table].update(records)
                 self._wanted_anew(table, records)
             for table, keys in update.deletes.items():
                 desired = state.desired[table]

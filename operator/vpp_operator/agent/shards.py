@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Set
 from itertools import chain, islice
 from typing import Final, TypeVar
 
-__all__ = ["SHARDS", "KeyShards", "Shards", "put"]
+__all__ = ["SHARDS", "KeyShards", "Shards"]
 
 V = TypeVar("V")
 
@@ -93,12 +93,3 @@ class KeyShards(Set[bytes]):
         shard.difference_update(keys)
         if not shard:
             shard.clear()  # or it would keep the room of all that were in it, and be searched for the next
-
-
-def put(values: Shards[V], keys: KeyShards, entries: Mapping[bytes, V]) -> None:
-    """Set values, and add their keys to a set."""
-    shards, marked = values.shards, keys.shards
-    for key, value in entries.items():
-        index = hash(key) & _MASK
-        shards[index][key] = value
-        marked[index].add(key)
