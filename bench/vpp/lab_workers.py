@@ -27,6 +27,7 @@ from vpp_operator.dataplane.records import Protocol
 GROUP = "Two workers"
 KNOWN_PACKETS = 16384 * VECTOR
 """Half a second or less: nobody else has a processor meanwhile."""
+FORWARDED_PACKETS = 3 * KNOWN_PACKETS
 NEW_PACKETS = 4096 * VECTOR
 FLOWS = 64_000
 SERVICES = 1000
@@ -175,7 +176,8 @@ def _forwarding(vpp: Vpp) -> Duo:
             worker=i,
         )
     path = lab_forwarding.PATH
-    return Duo("IPv4 forwarding", lab_forwarding.MANY, ("plain-0", "plain-1"), (path, path))
+    streams = ("plain-0", "plain-1")
+    return Duo("IPv4 forwarding", lab_forwarding.MANY, streams, (path, path), FORWARDED_PACKETS)
 
 
 def _services(vpp: Vpp, control: Control) -> list[Duo]:

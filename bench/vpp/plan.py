@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.vpp import lab_forms, lab_frames, lab_gtpu, lab_pages, lab_services, lab_switches
+from bench.vpp import lab_counters, lab_forms, lab_frames, lab_gtpu, lab_pages, lab_services, lab_switches
 from bench.vpp.lab_forwarding import forwarding
 from bench.vpp.lab_programming import programming
 from bench.vpp.lab_workers import workers
@@ -49,6 +49,7 @@ def every_lab() -> tuple[Lab, ...]:
         ),
         *(Lab(f"pages-services-{n}", lab_pages.service_pages(n), n > 100_000) for n in (64_000, 1_000_000)),
         *(Lab(f"pages-tunnels-{n}", lab_pages.tunnel_pages(n), n > 100_000) for n in (100_000, 1_000_000)),
+        Lab("counters-1000000", lab_counters.counters(MILLION), long=True),
         Lab("two-workers", workers),
         Lab("programming", programming, long=True),
     )

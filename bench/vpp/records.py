@@ -8,6 +8,8 @@ from statistics import median
 
 NEW_FLOWS = "Services: first packets of new flows"
 """The group whose packets each begin a flow."""
+COUNTERS = "GTP-U: counters of each tunnel"
+"""The group with counters of each tunnel beside one for all."""
 
 
 @dataclass(frozen=True)

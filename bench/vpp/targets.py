@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.vpp.records import Results, Row
+from bench.vpp.records import COUNTERS, Results, Row
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,12 @@ def _differences(rows: Sequence[Row]) -> list[Verdict]:
             (f"{way} over IPv6", r"kgtpu, .*IPv6 outside", 15),
         ):
             found += _more_than(rows, what, group, case, base, most, _path)
+    for way in ("decapsulation", "encapsulation"):
+        name = f"kgtpu, {way}, counters "
+        what = f"{way}, counters of each tunnel beside one for all"
+        found += _more_than(
+            rows, what, COUNTERS, f"{name}of each tunnel", f"{name}one for all tunnels", 10, _path
+        )
     for case in (
         "UDP, to the Service",
         "UDP, from the endpoint",

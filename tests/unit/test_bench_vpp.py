@@ -6,14 +6,26 @@ import dataclasses
 import ipaddress
 
 import pytest
-from bench.vpp import gtpu_in_tree, others, packets, pages, profile, table
+from bench.vpp import gtpu_in_tree, others, packets, pages, profile, table, variant
 from bench.vpp.engine import BenchError, Installation, Setup, find, last_words, startup_conf, worker_threads
 from bench.vpp.gains import gains
 from bench.vpp.gtpu_own import ALL, Switches
 from bench.vpp.lab_switches import combinations
 from bench.vpp.measure import Case, faults, on_the_way, row, unproven
 from bench.vpp.network import address
-from bench.vpp.records import NEW_FLOWS, Left, Machine, Rate, Results, Row, Scaling, Spread, Step, spread
+from bench.vpp.records import (
+    COUNTERS,
+    NEW_FLOWS,
+    Left,
+    Machine,
+    Rate,
+    Results,
+    Row,
+    Scaling,
+    Spread,
+    Step,
+    spread,
+)
 from bench.vpp.runtime import NodeRun, parse_errors, parse_runtime, parse_streams, sent_bytes
 from bench.vpp.targets import verdicts
 from bench.vpp.together import Sample, doubt, window
@@ -503,6 +515,34 @@ ShmemPmdMapped:     8192 kB
     assert pages.huge_share(text, "/dev/shm/other") == 0.0
 
 
+def test_one_place_to_count_in() -> None:
+    source = """\
+  fp_counter_add (&counters[e->tunnel].tx_bytes, total);
+  __builtin_prefetch (&view->counters[slot], 1, 3);
+  return &w->region->gtpu->counters[w->worker][slot];
+  x = r->gtpu->counters[i][slot];
+"""
+    assert variant.in_one_place(source) == (
+        """\
+  fp_counter_add (&counters[0].tx_bytes, total);
+  __builtin_prefetch (&view->counters[0], 1, 3);
+  return &w->region->gtpu->counters[w->worker][0];
+  x = r->gtpu->counters[i][slot];
+""",
+        3,
+    )
+
+
+def test_sources_count_where_they_are_changed() -> None:
+    changed = {
+        path.name: times
+        for path in (variant.SOURCES / "fastpath").glob("fp_*.h")
+        if (times := variant.in_one_place(path.read_text())[1])
+    }
+    assert {"fp_tunnel.h", "fp_gtpu_rx.h", "fp_gtpu_tx.h", "fp_gtpu_encap.h"} <= set(changed)
+    assert sum(changed.values()) >= variant.LEAST
+
+
 def test_targets_are_held_against_what_was_measured() -> None:
     def found(group: str, case: str, load: str, path: float, own: float) -> Row:
         return Row(group, case, load, 3, 256, 0.0, spread([path]), spread([own]), (), ())
@@ -519,6 +559,8 @@ def test_targets_are_held_against_what_was_measured() -> None:
         found(forms, "kgtpu, all switches on, IPv4 outside", "1 tunnel", 60.0, 20.0),
         found(forms, "kgtpu, all switches on, IPv4 outside, PSC", "1 tunnel", 64.0, 20.0),
         found(forms, "kgtpu, all switches on, IPv6 outside", "1 tunnel", 75.0, 20.0),
+        found(COUNTERS, "kgtpu, decapsulation, counters of each tunnel", "2 tunnels", 80.0, 20.0),
+        found(COUNTERS, "kgtpu, decapsulation, counters one for all tunnels", "2 tunnels", 71.0, 20.0),
         found(plain, "a feature that does nothing on the interface", "x", 36.0, 2.0),
         found(plain, "klb on the interface", "x", 40.0, 6.5),
         found(plain, "kgtpu gtpuBypass, form Feature on the interface", "x", 40.0, 7.0),
@@ -533,6 +575,7 @@ def test_targets_are_held_against_what_was_measured() -> None:
         "decapsulation, 1 tunnel, path": ("45", "44", "met"),
         "decapsulation with PSC, 1 tunnel": ("+3", "+4.0", "missed by 1"),
         "decapsulation over IPv6, 1 tunnel": ("+15", "+15.0", "met"),
+        "decapsulation, counters of each tunnel beside one for all, 2 tunnels": ("+10", "+9.0", "met"),
         "tax of klb on other packets, beside a feature that does nothing": ("+5", "+4.5", "met"),
         "tax of gtpuBypass Feature on other packets, beside a feature that does nothing": (
             "+2",
