@@ -26,11 +26,12 @@ from tests.contract.engine_gtpu import (
     ue,
     unwrap,
 )
-from tests.contract.engine_packets import ICMP, IP, UDP, IPv6, addresses, network, packet, parse
+from tests.contract.engine_packets import ICMP, IP, UDP, addresses, network, packet, parse
 from tests.contract.engine_services import V4, V6
 from tests.contract.vpp_graph import Graph
 from tests.contract.vpp_gtpu import (
     ALL,
+    CHECKS,
     FIB,
     NETWORK,
     OTHER_ROUTERS,
@@ -43,6 +44,7 @@ from tests.contract.vpp_gtpu import (
     route,
     setting,
     up,
+    without_ids,
 )
 
 from vpp_operator.dataplane.records import GtpuPsc, GtpuSwitch, Protocol
@@ -131,59 +133,6 @@ async def test_each_switch_changes_the_way_and_not_the_bytes(
         await programme(vpp, [], records)
 
 
-def _edit(raw: bytes, at: int, new: bytes) -> bytes:
-    return raw[:at] + new + raw[at + len(new) :]
-
-
-def _ip4(**fields: object) -> bytes:
-    """An inner IPv4 packet with other header fields, its checksum right."""
-    base = {"src": I4.ue, "dst": I4.host, "id": 7, "ttl": 64}
-    return bytes(IP(**{**base, **fields}) / UDP(sport=4000, dport=53) / Raw(b"payload" * 3))  # type: ignore[arg-type]
-
-
-def _ip6(**fields: object) -> bytes:
-    base = {"src": I6.ue, "dst": I6.host, "hlim": 64}
-    return bytes(IPv6(**{**base, **fields}) / UDP(sport=4000, dport=53) / Raw(b"payload" * 3))  # type: ignore[arg-type]
-
-
-CHECKS: dict[str, bytes] = {
-    "good": _ip4(),
-    "good-6": _ip6(),
-    "version": _edit(_ip4(), 0, b"\x55"),
-    "header-too-short": _edit(_ip4(), 0, b"\x44"),
-    "options": bytes(
-        IP(src=I4.ue, dst=I4.host, options=[b"\x01\x01\x01\x00"]) / UDP(sport=1, dport=53) / Raw(b"p" * 20)
-    ),
-    "options-bad-checksum": _edit(
-        bytes(IP(src=I4.ue, dst=I4.host, options=[b"\x01\x01\x01\x00"]) / UDP(dport=53) / Raw(b"p" * 20)),
-        10,
-        b"\x12\x34",
-    ),
-    "checksum": _edit(_ip4(), 10, b"\x12\x34"),
-    "ttl-0": _ip4(ttl=0),
-    "ttl-1": _ip4(ttl=1),
-    "fragment-offset-1": _ip4(frag=1),
-    "first-fragment": _ip4(flags="MF"),
-    "last-fragment": _ip4(frag=5),
-    "length-below-header": _ip4(len=19),
-    "length-beyond-packet": _ip4(len=200),
-    "length-below-packet": _ip4(len=30),
-    "multicast": _ip4(dst="224.0.0.9"),
-    "broadcast": _ip4(dst="255.255.255.255"),
-    "own-address": _ip4(dst="203.0.113.1"),
-    "source-of-another": _ip4(src=I4.stranger),
-    "hop-limit-0": _ip6(hlim=0),
-    "hop-limit-1": _ip6(hlim=1),
-    "length-beyond-packet-6": _ip6(plen=200),
-    "length-below-packet-6": _ip6(plen=10),
-    "multicast-6": _ip6(dst="ff02::1"),
-    "source-of-another-6": _ip6(src=I6.stranger),
-    "short-6": _ip6()[:39],
-    "short": _ip4()[:19],
-    "empty": b"",
-}
-
-
 @pytest.fixture(scope="module")
 def verdicts(vpp: Graph) -> Callable[[bytes, bool], object]:
     async def ask(inner: bytes, on: bool) -> tuple[dict[str, list[bytes]], set[str]]:
@@ -204,21 +153,13 @@ async def test_skip_inner_ip_input_has_the_verdict_of_the_input_node(
     verdicts: Callable[[bytes, bool], object], name: str
 ) -> None:
     off, on = [await verdicts(CHECKS[name], state) for state in (False, True)]  # type: ignore[misc]
-    assert _without_ids(on[0]) == _without_ids(off[0])
+    assert without_ids(on[0]) == without_ids(off[0])
     assert on[1] == off[1]
     if name.startswith("good"):
         assert off[0][NETWORK] == [hop(CHECKS[name])]
     elif name in ("checksum", "version", "header-too-short", "fragment-offset-1", "length-below-header"):
         assert off[0] == {PEERS: [], NETWORK: []}
         assert off[1], "a drop that nobody counts"
-
-
-def _without_ids(out: object) -> object:
-    """Identification of ICMP errors is a counter of VPP's."""
-    assert isinstance(out, dict)
-    return {
-        name: [p[:4] + p[6:10] + p[12:] if p[0] >> 4 == 4 else p for p in got] for name, got in out.items()
-    }
 
 
 # ---- signalling, and what is not for us ----

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from scapy.packet import Raw
 from tests.contract.engine_gtpu import CAPACITY, I4, I6, O4, O6, Inner, Outer
-from tests.contract.engine_packets import packet
+from tests.contract.engine_packets import IP, UDP, IPv6, packet
 from tests.contract.engine_services import difference
 from tests.contract.vpp_graph import Graph, graph
 
@@ -87,3 +88,67 @@ async def counters(g: Graph) -> dict[str, int]:
     async with g.engine.dataplane() as dataplane:
         stats = await dataplane.stats()
         return {**stats.counters, **stats.drops}
+
+
+def edit(raw: bytes, at: int, new: bytes) -> bytes:
+    """Return the bytes with others at a place."""
+    return raw[:at] + new + raw[at + len(new) :]
+
+
+def _ip4(**fields: object) -> bytes:
+    """An inner IPv4 packet with other header fields, its checksum right."""
+    base = {"src": I4.ue, "dst": I4.host, "id": 7, "ttl": 64}
+    return bytes(IP(**{**base, **fields}) / UDP(sport=4000, dport=53) / Raw(b"payload" * 3))  # type: ignore[arg-type]
+
+
+def _ip6(**fields: object) -> bytes:
+    """As _ip4, of IPv6."""
+    base = {"src": I6.ue, "dst": I6.host, "hlim": 64}
+    return bytes(IPv6(**{**base, **fields}) / UDP(sport=4000, dport=53) / Raw(b"payload" * 3))  # type: ignore[arg-type]
+
+
+CHECKS: dict[str, bytes] = {
+    "good": _ip4(),
+    "good-6": _ip6(),
+    "version": edit(_ip4(), 0, b"\x55"),
+    "header-too-short": edit(_ip4(), 0, b"\x44"),
+    "options": bytes(
+        IP(src=I4.ue, dst=I4.host, options=[b"\x01\x01\x01\x00"]) / UDP(sport=1, dport=53) / Raw(b"p" * 20)
+    ),
+    "options-bad-checksum": edit(
+        bytes(IP(src=I4.ue, dst=I4.host, options=[b"\x01\x01\x01\x00"]) / UDP(dport=53) / Raw(b"p" * 20)),
+        10,
+        b"\x12\x34",
+    ),
+    "checksum": edit(_ip4(), 10, b"\x12\x34"),
+    "ttl-0": _ip4(ttl=0),
+    "ttl-1": _ip4(ttl=1),
+    "fragment-offset-1": _ip4(frag=1),
+    "first-fragment": _ip4(flags="MF"),
+    "last-fragment": _ip4(frag=5),
+    "length-below-header": _ip4(len=19),
+    "length-beyond-packet": _ip4(len=200),
+    "length-below-packet": _ip4(len=30),
+    "multicast": _ip4(dst="224.0.0.9"),
+    "broadcast": _ip4(dst="255.255.255.255"),
+    "own-address": _ip4(dst="203.0.113.1"),
+    "source-of-another": _ip4(src=I4.stranger),
+    "hop-limit-0": _ip6(hlim=0),
+    "hop-limit-1": _ip6(hlim=1),
+    "length-beyond-packet-6": _ip6(plen=200),
+    "length-below-packet-6": _ip6(plen=10),
+    "multicast-6": _ip6(dst="ff02::1"),
+    "source-of-another-6": _ip6(src=I6.stranger),
+    "short-6": _ip6()[:39],
+    "short": _ip4()[:19],
+    "empty": b"",
+}
+"""Inner packets that an input node has an opinion of."""
+
+
+def without_ids(out: object) -> object:
+    """Identification of ICMP errors is a counter of VPP's."""
+    assert isinstance(out, dict)
+    return {
+        name: [p[:4] + p[6:10] + p[12:] if p[0] >> 4 == 4 else p for p in got] for name, got in out.items()
+    }

@@ -7,6 +7,7 @@
 #include "fp_gtpu_encap.h"
 #include "fp_gtpu_frames.h"
 #include "fp_gtpu_nested.h"
+#include "fp_gtpu_run.h"
 #include "fp_gtpu_segment.h"
 #include "fp_gtpu_signal.h"
 

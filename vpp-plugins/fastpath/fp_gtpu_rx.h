@@ -195,6 +195,7 @@ fp_gtpu_rx_begin (const fp_region_t *r, const fp_gtpu_view_t *view, const fp_pac
   was->source[1] = key.source[1];
   was->teid = x->seek.teid;
   was->valid = (u8) cache;
+  was->psc = x->psc;
   x->state = FP_GTPU_RX_FIND;
   fp_tunnel_begin (view, last->endpoint, x->seek.teid, &x->seek, prefetch);
 }

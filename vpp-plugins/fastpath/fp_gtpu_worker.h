@@ -27,6 +27,7 @@ typedef struct
   u32 generation;
   u8 family;
   u8 valid;
+  u8 psc; /* enum fp_gtpu_psc: of that packet */
 } fp_gtpu_rx_cache_t;
 
 /* The same for a packet to be sent. */

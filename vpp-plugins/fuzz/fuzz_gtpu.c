@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The GTP-U kernels on any bytes. An input is a list of operations: raw bytes, a well-formed packet with some bytes changed, fragments,
- * encapsulation, segmentation, tunnels that come and go, switches, time. Checked: no access outside [l3 - headroom, l3 + room)
+ * encapsulation, segmentation, tunnels that come and go, switches, time. Checked: packets of a run are delivered by the general way, too (gtpu_submit); no access outside [l3 - headroom, l3 + room)
  * (AddressSanitizer; each packet lies in a block of its own size), every packet accounted for once, answers and encapsulated packets
  * have right checksums, no answer but an Echo Response is larger than what it answers. */
 #include "../test/gtpu.h"
@@ -296,6 +296,15 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 	default:
 	  n = received (&in, bytes);
 	  through (&in, DECAP, bytes, n);
+	  for (u32 again = what >> 6; again; again--) /* the same once more, nearly */
+	    {
+	      for (u32 changes = take (&in) & 3; changes; changes--)
+		{
+		  u32 at = take (&in) % n;
+		  bytes[at] ^= take (&in);
+		}
+	      through (&in, DECAP, bytes, n);
+	    }
 	}
     }
   return 0;

@@ -154,6 +154,7 @@ typedef struct
   u8 *block; /* headroom and room */
   u8 *sent;  /* where l3 was */
   u32 block_size;
+  int run; /* it was of a run */
 } gshot_t;
 
 /* Sum of what GTP-U packets must count as. */
@@ -187,7 +188,36 @@ gtpu_check (const fp_counters_t *c, const gshot_t *s)
   CHECK (s->p.l3 >= s->block || s->p.length == 0 || s->v.action != FP_FORWARD || s->v.way != FP_WAY_PASS, "moved a passed packet");
 }
 
-/* Hand the bytes to a worker; fields of s->p that are set stay. The caller releases. */
+/* Whether a host that has looked up the last tunnel takes n equal packets as its run, by copies of exactly their size. They all have IPv4 headers that are right. */
+static inline int
+gtpu_run_takes (const fp_worker_t *w, const fp_packet_t *p, const u8 *bytes, u32 n, fp_gtpu_run_t *run, u32 *total)
+{
+  const u8 *h[FP_GTPU_RUN_WIDTH];
+  u32 length[FP_GTPU_RUN_WIDTH], totals[FP_GTPU_RUN_WIDTH];
+  int taken = 0, six;
+
+  if (!(p->flags & FP_PACKET_IP_VALID) || p->csum > FP_CSUM_VALID || p->gso_type || p->length != p->contiguous)
+    return 0; /* no host asks */
+  if (!w->gtpu || !fp_gtpu_run_open (w, run) || run->vrf != p->vrf || p->length <= run->payload)
+    return 0;
+  for (u32 i = 0; i < n; i++)
+    {
+      length[i] = p->length;
+      h[i] = memcpy (malloc (p->length), bytes, p->length);
+    }
+  six = h[0][run->payload] >> 4 == 6;
+  taken = n == 4	? fp_gtpu_run_takes (run, h, length, 4, six, p->csum == FP_CSUM_VALID, totals)
+	  : n == 2 ? fp_gtpu_run_takes (run, h, length, 2, six, p->csum == FP_CSUM_VALID, totals)
+		   : fp_gtpu_run_takes (run, h, length, 1, six, p->csum == FP_CSUM_VALID, totals);
+  if (taken)
+    CHECK (fp_gtpu_run_begins (w, fp_load32 (bytes + 32)), "the run of another TEID");
+  *total = totals[0];
+  for (u32 i = 0; i < n; i++)
+    free ((u8 *) h[i]);
+  return taken;
+}
+
+/* Hand the bytes to a worker, after asking whether they are of a run: then they must be delivered as a run is. Fields of s->p that are set stay. The caller releases. */
 static inline void
 gtpu_submit (node_t *n, int worker, enum direction direction, const u8 *bytes, u32 length, u32 headroom, u32 room, gshot_t *s)
 {
@@ -206,8 +236,20 @@ gtpu_submit (node_t *n, int worker, enum direction direction, const u8 *bytes, u
   s->p.room = room;
   memset (&s->v, 0xff, sizeof (s->v));
   fp_worker_quiescent (w, n->now);
+  s->run = 0;
   if (direction == DECAP)
-    fp_gtpu_decap_vector (w, &s->p, &s->v, 1);
+    {
+      const u64 strangers = w->counters->counter[FP_C_GTPU_UNEXPECTED_PEER];
+      fp_gtpu_run_t run;
+      u32 total = 0;
+      s->run = gtpu_run_takes (w, &s->p, bytes, 1u << length % 3, &run, &total);
+      fp_gtpu_decap_vector (w, &s->p, &s->v, 1);
+      CHECK (!s->run || (s->v.action == FP_FORWARD && s->v.way == FP_WAY_GTPU && s->v.reason == 0 && s->p.vrf == run.inner_vrf &&
+			 s->p.l3 == s->sent + run.payload && s->p.length == total && s->p.contiguous == total &&
+			 s->p.csum == FP_CSUM_NONE && !memcmp (s->sent, bytes, length) &&
+			 strangers == w->counters->counter[FP_C_GTPU_UNEXPECTED_PEER]),
+	     "of a run, but action %u reason %s, %u bytes", s->v.action, fp_drop_name (s->v.reason), s->p.length);
+    }
   else if (direction == ENCAP)
     fp_gtpu_encap_vector (w, &s->p, &s->v, 1);
   else
