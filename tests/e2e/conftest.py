@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +42,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"VPP_OPERATOR_E2E_ENGINE=vpp: {vpp.missing()}"))
         if item.get_closest_marker("own_cluster") and os.environ.get("KUBECONFIG"):
             item.add_marker(pytest.mark.skip(reason="not on a foreign cluster (KUBECONFIG)"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what the product said of itself then: afterwards the cluster is gone."""
+    report = yield
+    environment = getattr(item, "funcargs", {}).get("environment")
+    if report.failed and call.when == "call" and isinstance(environment, Environment) and not COMPARED:
+        report.sections.append(("of the product", environment.product_says()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.cluster import images, install, parts
 from tests.cluster.cluster import Cluster
-from tests.cluster.progress import run
+from tests.cluster.progress import ClusterError, run
 from tests.cluster.traffic import Client, client_program, place_client, pod_client
 
 NAMESPACE = "e2e"
@@ -79,6 +79,35 @@ class Environment:
         (daemonset,) = install.items(self.kubectl, "daemonsets", "--namespace", install.NAMESPACE, selector)
         name: str = daemonset["spec"]["template"]["spec"]["containers"][0]["name"]
         return name
+
+    def product_says(self) -> str:
+        """What one looks at first when a test has failed: pods, status of each node, the last log lines."""
+        namespace = ("--namespace", install.NAMESPACE)
+        parts_of_it = "--selector=app.kubernetes.io/name=vpp-operator"
+        asked = [
+            ("get", "pods", "--output=wide", *namespace),
+            (
+                "get",
+                "dataplanes",
+                "--output=jsonpath={range .items[*]}{.metadata.name} {.status}{'\\n'}{end}",
+            ),
+            (
+                "logs",
+                "--prefix",
+                "--all-containers",
+                "--tail=60",
+                "--max-log-requests=20",
+                parts_of_it,
+                *namespace,
+            ),
+        ]
+        said = []
+        for words in asked:
+            try:
+                said.append(self.kubectl(*words))
+            except ClusterError as error:
+                said.append(f"{error}\n")
+        return "".join(said)
 
     def engines(self) -> set[str]:
         """The engines that forward on the nodes."""
