@@ -26,7 +26,7 @@ from tests.contract.vpp_gtpu import (
 
 from vpp_operator.dataplane.records import GtpuPsc, GtpuSwitch, Protocol, Record
 
-FORMS = {"feature": ALL, "fib": ALL | FIB}
+FORMS = {"off": ALL & ~GtpuSwitch.BYPASS, "feature": ALL, "fib": ALL | FIB}
 OTHER_TEID = 0x203
 OTHER = "10.60.0.7"
 ROW = 9

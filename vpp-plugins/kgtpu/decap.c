@@ -21,13 +21,6 @@
 
 #define CHUNK 64 /* packets between conversion and verdict: their descriptors stay in the first cache */
 
-enum from
-{
-  FROM_UDP,
-  FROM_FEATURE,
-  FROM_FIB,
-};
-
 /* The FIB that packets of a vector come by, mostly all by one, and its VRF. */
 typedef struct
 {
@@ -309,7 +302,7 @@ pass_others (vlib_buffer_t **bufs, u32 n, const int six, u16 *next)
 static_always_inline u32
 run_from (frame_t *f, run_t *r, outer_t *o, vlib_buffer_t **bufs, u16 *nexts, u32 n, const enum from from)
 {
-  const u32 teid = glance (bufs[0]);
+  const u32 teid = run_glance (bufs[0], from);
   u32 fib_index;
 
   if (PREDICT_FALSE (!r->open || teid != r->run.teid))
@@ -321,13 +314,13 @@ run_from (frame_t *f, run_t *r, outer_t *o, vlib_buffer_t **bufs, u16 *nexts, u3
       if (!r->open)
 	return 0;
     }
-  r->came_by = from == FROM_FIB ? vnet_buffer (bufs[0])->ip.fib_index : vnet_buffer (bufs[0])->sw_if_index[VLIB_RX];
-  fib_index = from == FROM_FIB ? r->came_by : arrival_fib (bufs[0], 0);
+  r->came_by = run_came_by (bufs[0], from);
+  fib_index = from == FROM_FEATURE ? arrival_fib (bufs[0], 0) : r->came_by;
   if (outer_vrf (o, fib_index, 0) != r->run.vrf || !to_vrf (f, r->run.inner_vrf))
     return 0;
-  return r->run.loop == 4 ? run_through (f, r, bufs, nexts, n, from == FROM_FIB, 4) :
-	 r->run.loop == 2 ? run_through (f, r, bufs, nexts, n, from == FROM_FIB, 2) :
-			    run_through (f, r, bufs, nexts, n, from == FROM_FIB, 1);
+  return r->run.loop == 4 ? run_through (f, r, bufs, nexts, n, from, 4) :
+	 r->run.loop == 2 ? run_through (f, r, bufs, nexts, n, from, 2) :
+			    run_through (f, r, bufs, nexts, n, from, 1);
 }
 
 /* Buffers of a frame from `first` on; where those before it go is in `nexts`. */
@@ -340,7 +333,7 @@ decap_from (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, vlib_buffer_t 
 
   outer_t outer = { .fib_index = ~0, .vrf = KHOST_NO_VRF };
   const int bypass = from == FROM_FEATURE || (from == FROM_FIB && f.km->fib_bypass);
-  const int runs = !six && bypass && !(node->flags & VLIB_NODE_FLAG_TRACE);
+  const int runs = !six && (from == FROM_UDP || bypass) && !(node->flags & VLIB_NODE_FLAG_TRACE);
   run_t run;
 
   run.open = run.packets = 0;
@@ -373,7 +366,7 @@ decap_from (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, vlib_buffer_t 
 		break;
 	      to = clib_min (at + CHUNK, n);
 	      /* one of another kind between them */
-	      if (went >= LONG_RUN && at + FP_GTPU_RUN_WIDTH < n && glance (bufs[at + FP_GTPU_RUN_WIDTH]) == run.run.teid)
+	      if (went >= LONG_RUN && at + FP_GTPU_RUN_WIDTH < n && run_glance (bufs[at + FP_GTPU_RUN_WIDTH], from) == run.run.teid)
 		to = at + FP_GTPU_RUN_WIDTH;
 	    }
 	}

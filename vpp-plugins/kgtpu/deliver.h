@@ -10,6 +10,14 @@
 
 #include <fastpath/fp_gtpu.h>
 
+/* The way by which outer packets come. */
+enum from
+{
+  FROM_UDP,
+  FROM_FEATURE,
+  FROM_FIB,
+};
+
 /* Of one frame. */
 typedef struct
 {

@@ -31,6 +31,29 @@ run_count (frame_t *f, run_t *r)
   r->bytes = 0;
 }
 
+/* Bytes of the outer packet before a buffer's current data. */
+static_always_inline u32
+run_behind (const enum from from)
+{
+  return from == FROM_UDP ? FP_IP4_HEADER + FP_UDP_HEADER : 0;
+}
+
+/* The interface or the FIB by which a packet came. */
+static_always_inline u32
+run_came_by (const vlib_buffer_t *b, const enum from from)
+{
+  return from == FROM_FEATURE ? vnet_buffer (b)->sw_if_index[VLIB_RX] : vnet_buffer (b)->ip.fib_index;
+}
+
+/* TEID of a packet that is probably to GTP-U's port, as it lies there; 0: it is too short. */
+static_always_inline u32
+run_glance (vlib_buffer_t *b, const enum from from)
+{
+  const u32 at = FP_IP4_HEADER + FP_UDP_HEADER + 4 - run_behind (from);
+
+  return b->current_length < at + 4 ? 0 : fp_load32 ((const u8 *) vlib_buffer_get_current (b) + at);
+}
+
 /* Whether a packet, whose inner VRF has no features, goes where all of the run go: no GTP-U itself, and input nodes have nothing to say of it. */
 static_always_inline int
 run_delivers (const u8 *h, u32 total, u32 skip, int six)
@@ -48,11 +71,11 @@ run_delivers (const u8 *h, u32 total, u32 skip, int six)
   return stays == 0;
 }
 
-/* Takes packets as long as they are the run's, `width` (constant) at once. Returns how many; where they go is in `nexts`. by_fib: by the FIB that they came by, not the
- * interface. */
+/* Takes packets as long as they are the run's, `width` (constant) at once. Returns how many; where they go is in `nexts`. */
 static_always_inline u32
-run_through (frame_t *f, run_t *r, vlib_buffer_t **bufs, u16 *nexts, u32 n, const int by_fib, const u32 width)
+run_through (frame_t *f, run_t *r, vlib_buffer_t **bufs, u16 *nexts, u32 n, const enum from from, const u32 width)
 {
+  const u32 behind = run_behind (from);
   const fp_gtpu_run_t run = r->run;
   const u32 skip = f->skip, payload = run.payload, came_by = r->came_by;
   const u64 interfaces = ~0ull << 32 | f->sw_if_index;
@@ -72,11 +95,13 @@ run_through (frame_t *f, run_t *r, vlib_buffer_t **bufs, u16 *nexts, u32 n, cons
 	{
 	  vlib_prefetch_buffer_header (b[k + KGTPU_AHEAD], LOAD);
 	  clib_prefetch_load (vlib_buffer_get_current (b[k + KGTPU_AHEAD / 2]));
-	  h[k] = vlib_buffer_get_current (b[k]);
-	  length[k] = b[k]->current_length;
+	  h[k] = (const u8 *) vlib_buffer_get_current (b[k]) - behind;
+	  length[k] = b[k]->current_length + behind;
 	  flags |= b[k]->flags;
 	  summed &= b[k]->flags;
-	  others |= came_by ^ (by_fib ? vnet_buffer (b[k])->ip.fib_index : vnet_buffer (b[k])->sw_if_index[VLIB_RX]);
+	  others |= came_by ^ run_came_by (b[k], from);
+	  if (behind)
+	    others |= (b[k]->flags & VNET_BUFFER_F_L3_HDR_OFFSET_VALID) && vnet_buffer (b[k])->l3_hdr_offset != b[k]->current_data - (i16) behind;
 	}
       if (PREDICT_FALSE ((flags & KHOST_NOT_PLAIN) | others || length[0] <= payload))
 	break;
@@ -107,7 +132,7 @@ run_through (frame_t *f, run_t *r, vlib_buffer_t **bufs, u16 *nexts, u32 n, cons
 	{
 	  outer += length[k];
 	  inner += total[k];
-	  b[k]->current_data += (i16) payload;
+	  b[k]->current_data += (i16) (payload - behind);
 	  b[k]->current_length = (u16) total[k];
 	  b[k]->flags &= ~(KHOST_STALE | VNET_BUFFER_F_LOCALLY_ORIGINATED);
 	  clib_memcpy (vnet_buffer (b[k])->sw_if_index, &interfaces, sizeof (interfaces));
@@ -120,7 +145,7 @@ run_through (frame_t *f, run_t *r, vlib_buffer_t **bufs, u16 *nexts, u32 n, cons
   r->bytes += inner;
   f->packets += i;
   f->bytes += inner;
-  f->bypassed += i;
+  f->bypassed += from == FROM_UDP ? 0 : i;
   if (skip)
     {
       f->skipped[0] += four;
@@ -132,13 +157,6 @@ run_through (frame_t *f, run_t *r, vlib_buffer_t **bufs, u16 *nexts, u32 n, cons
   f->tally.tx_packets += i;
   f->tally.tx_bytes += inner;
   return i;
-}
-
-/* TEID of a packet that is probably to GTP-U's port, as it lies there; 0: it is too short. */
-static_always_inline u32
-glance (vlib_buffer_t *b)
-{
-  return b->current_length < 36 ? 0 : fp_load32 ((const u8 *) vlib_buffer_get_current (b) + 32);
 }
 
 #endif /* included_kgtpu_run_h */
