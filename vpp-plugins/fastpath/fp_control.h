@@ -289,7 +289,7 @@ fp_delete (fp_region_t *r, u32 table, const fp_wire_t *key)
     }
   if (table == FP_TABLE_SERVICE && fp_service_users (r, slot))
     return -EBUSY;
-  fp_index_erase (&r->controlled[t].index, hash, fp_word_ref (word), fp_word_gen (word));
+  fp_control_erase (r, t, hash, fp_word_ref (word), fp_word_gen (word));
   r->controlled[t].used--;
   if (table == FP_TABLE_FRONTEND)
     fp_frontend_release (r, slot);

@@ -11,6 +11,7 @@
 enum fp_retired
 {
   FP_RETIRED_SLOT,   /* a: table, b: slot */
+  FP_RETIRED_BUCKET, /* a: table, b: overflow bucket of its index */
   FP_RETIRED_ARRAY,  /* a: order, b: offset */
   FP_RETIRED_MEMORY, /* p */
 };
@@ -167,6 +168,8 @@ fp_control_reclaim (fp_region_t *r)
       fp_retired_t *x = &c->retired[c->retired_first];
       if (x->kind == FP_RETIRED_SLOT)
 	c->slots[x->a].free[c->slots[x->a].nfree++] = x->b;
+      else if (x->kind == FP_RETIRED_BUCKET)
+	fp_index_give_back (&r->controlled[x->a].index, x->b);
       else if (x->kind == FP_RETIRED_ARRAY)
 	fp_arena_free (&c->arena, x->b, x->a);
       else
@@ -223,6 +226,17 @@ fp_control_publish (fp_region_t *r, enum fp_controlled table, u32 slot, fp_match
     }
   t->used++;
   return 0;
+}
+
+/* Erase an entry; a chain's bucket that is empty then is used again when the workers have let go. */
+FP_INLINE void
+fp_control_erase (fp_region_t *r, enum fp_controlled table, u64 hash, u32 ref, u32 gen)
+{
+  const fp_index_t *x = &r->controlled[table].index;
+  fp_index_erase (x, hash, ref, gen);
+  u32 bucket = fp_index_unchain (x, hash);
+  if (bucket != FP_NONE)
+    fp_control_retire (r->control, FP_RETIRED_BUCKET, table, bucket, NULL);
 }
 
 /* ---- endpoints of a service ---- */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one hash of the region's indices (hash id FP_HASH_ID in the header): 64 bits, low half CRC32C chained over the key's
- * 64-bit words from a secret start, high half a multiplicative mix with secret operands.
+/* The one hash of the region's indices (hash id FP_HASH_ID in the header): 64 bits, CRC32C chained over the key's 64-bit words from a
+ * secret start and a multiplicative mix with secret operands, joined by fp_hash_join.
  *
- * The two halves choose the two buckets of a key. CRC32C alone is linear: who finds keys with one CRC has them for any
- * start value. The second half is not linear in the key, so that an attacker who fills first buckets cannot aim at the
- * second ones. The CRC comes from the CPU's instruction or from a table, bit for bit the same; which of them is decided
+ * The two halves choose the two buckets of a key. CRC32C alone is linear: who finds keys with one CRC has them for any start value, and
+ * keys that are numbered in a row (addresses, TEIDs) fall on half or a quarter of the buckets of many a table. The mix alone leaves
+ * the last word's upper bits where they are. So each half has the mix in it, after one more round without which keys in a row stay in a
+ * row, and the first half the CRC as well: then tables fill as if the keys were drawn by lot (test_index.c). The CRC comes from the CPU's instruction or from a table, bit for bit the same; which of them is decided
  * once, when the region is opened (a translation unit compiled for a CPU that has the instruction uses it directly). */
 #ifndef FP_HASH_H
 #define FP_HASH_H
@@ -17,7 +18,7 @@
 #include <arm_acle.h>
 #endif
 
-#define FP_HASH_ID 1u
+#define FP_HASH_ID 2u
 
 typedef struct
 {
@@ -105,6 +106,15 @@ fp_crc32c_words (const fp_hash_t *h, u32 crc, const u64 *words, u32 n)
 #endif
 }
 
+/* The hash, from the mix and the CRC of all words. */
+FP_ALWAYS_INLINE u64
+fp_hash_join (u64 mix, u32 crc)
+{
+  mix *= 0x9e3779b97f4a7c15ull;
+  mix ^= mix >> 32;
+  return mix << 32 | (crc ^ (u32) (mix >> 32));
+}
+
 FP_ALWAYS_INLINE u64
 fp_hash_words (const fp_hash_t *h, const u64 *words, u32 n)
 {
@@ -114,7 +124,7 @@ fp_hash_words (const fp_hash_t *h, const u64 *words, u32 n)
       m = (m ^ words[i]) * h->mix[0];
       m ^= m >> 32;
     }
-  return (m << 32) | fp_crc32c_words (h, h->crc, words, n);
+  return fp_hash_join (m, fp_crc32c_words (h, h->crc, words, n));
 }
 
 FP_ALWAYS_INLINE u64

@@ -4,7 +4,8 @@
  * A word is {state 2 | tag 16 | reference 30 | generation 16}; the reference is slot << 1 | direction. A key has two candidate buckets,
  * then the chain of overflow buckets that hangs on the first one. One CAS publishes an entry, one erases it. A plain lookup reads
  * live words only, compares the key in the record, and so never misses a key that is live during the whole lookup, whatever is
- * inserted meanwhile: words are never moved, and overflow buckets are never unlinked while threads run.
+ * inserted meanwhile: words are never moved, and where several threads insert, overflow buckets are never unlinked while threads run. Where
+ * only one does (the control plane's tables), it takes empty ones out (fp_index_unchain): they keep their link until nobody stands on them.
  *
  * Unique insertion (fp_index_insert). The record is complete. The inserter
  *   1. scans all positions of the key: a live entry of the same key there -> EXISTS; an entry of the key whose record is dead -> erase it for its owner;
@@ -480,6 +481,35 @@ fp_index_erase (const fp_index_t *x, u64 hash, u32 ref, u32 gen)
   _Atomic u64 *p = fp_index_locate (x, hash, word);
   if (p)
     fp_index_cas (p, word, 0);
+}
+
+/* Single writer: takes an empty bucket out of the chain of a hash. Its number, for fp_index_give_back once every thread has passed a quiescent point, or
+ * FP_NONE. */
+FP_INLINE u32
+fp_index_unchain (const fp_index_t *x, u64 hash)
+{
+  fp_bucket_t *before = &x->buckets[fp_index_first (x, hash)], *b;
+  for (; (b = fp_index_overflow (x, atomic_load_explicit (&before->link, memory_order_relaxed))); before = b)
+    {
+      u32 empty;
+      fp_bucket_scan (b, 0, 1, &empty);
+      if (empty != (1u << FP_BUCKET_WORDS) - 1)
+	continue;
+      atomic_store_explicit (&before->link, atomic_load_explicit (&b->link, memory_order_relaxed), memory_order_release);
+      FP_STEP ();
+      return (u32) (b - x->overflow);
+    }
+  return FP_NONE;
+}
+
+FP_INLINE void
+fp_index_give_back (const fp_index_t *x, u32 bucket)
+{
+  fp_chain_t chain = { FP_NONE, 0 };
+  atomic_store_explicit (&x->overflow[bucket].link, 0, memory_order_relaxed);
+  FP_STEP ();
+  fp_chain_push (x->overflow_pool, &chain, bucket);
+  fp_pool_put (x->overflow_pool, &chain);
 }
 
 /* Single writer: point the entry at another record of the same key. Readers find the old or the new one, at the same position. */

@@ -58,7 +58,7 @@ fp_vip_remove (fp_region_t *r, const fp_frontend_key_t *f, u8 kind)
   fp_vip_kinds_store (r, slot);
   if (atomic_load_explicit (&fp_vip_at (r, slot)->kinds, memory_order_relaxed))
     return;
-  fp_index_erase (&t->index, fp_controlled_hash (r, FP_CONTROLLED_VIP, slot), slot << 1, fp_word_gen (word));
+  fp_control_erase (r, FP_CONTROLLED_VIP, fp_controlled_hash (r, FP_CONTROLLED_VIP, slot), slot << 1, fp_word_gen (word));
   t->used--;
   fp_control_retire_slot (r, FP_CONTROLLED_VIP, slot);
 }
@@ -135,8 +135,8 @@ fp_service_publish (fp_region_t *r, u32 service)
 	  serving += (fp_endpoint_flags (endpoint) & FP_ENDPOINT_SERVES) != 0;
 	  continue;
 	}
-      fp_index_erase (&t->index, fp_controlled_hash (r, FP_CONTROLLED_ENDPOINT, e), e << 1,
-		      atomic_load_explicit (&endpoint->gen, memory_order_relaxed));
+      fp_control_erase (r, FP_CONTROLLED_ENDPOINT, fp_controlled_hash (r, FP_CONTROLLED_ENDPOINT, e), e << 1,
+			atomic_load_explicit (&endpoint->gen, memory_order_relaxed));
       atomic_store_explicit (&endpoint->flags, 0, memory_order_release);
       FP_STEP ();
       fp_control_unlink (c, e);

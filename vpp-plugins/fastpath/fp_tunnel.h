@@ -469,7 +469,7 @@ fp_ue_hash_in (const fp_hash_t *h, const fp_ue_scope_t *scope, int six, u64 high
       m = (m ^ words[i]) * h->mix[0];
       m ^= m >> 32;
     }
-  k->hash = m << 32 | fp_crc32c_words (h, scope->crc, words, 1 + (u32) six);
+  k->hash = fp_hash_join (m, fp_crc32c_words (h, scope->crc, words, 1 + (u32) six));
 }
 
 FP_ALWAYS_INLINE void

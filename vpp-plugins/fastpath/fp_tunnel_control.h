@@ -502,7 +502,7 @@ fp_gtpu_delete (fp_region_t *r, u32 table, const void *key)
   int rc = table == FP_TABLE_GTPU_ENDPOINT ? fp_gtpu_endpoint_withdraw (r, slot) : 0;
   if (rc)
     return rc;
-  fp_index_erase (&r->controlled[t].index, hash, fp_word_ref (word), fp_word_gen (word));
+  fp_control_erase (r, t, hash, fp_word_ref (word), fp_word_gen (word));
   fp_gtpu_release (r, t, slot);
   return 0;
 }
@@ -514,8 +514,8 @@ FP_INLINE void
 fp_gtpu_remove (fp_region_t *r, enum fp_controlled t, u32 slot)
 {
   fp_control_t *c = r->control;
-  fp_index_erase (&r->controlled[t].index, fp_gtpu_hash (r, t, slot), slot << 1,
-		  atomic_load_explicit (fp_gtpu_gen (r, t, slot), memory_order_relaxed));
+  fp_control_erase (r, t, fp_gtpu_hash (r, t, slot), slot << 1,
+		    atomic_load_explicit (fp_gtpu_gen (r, t, slot), memory_order_relaxed));
   if (t == FP_CONTROLLED_UE)
     {
       if (c->gtpu.ue[slot].tunnel != FP_NONE)
