@@ -14,6 +14,7 @@ from bench.vpp.records import Rate
 
 from vpp_operator.agent.loop import Loop
 from vpp_operator.agent.plan import Plan, acknowledge, add_keys
+from vpp_operator.dataplane.messages import MessageDataplane
 from vpp_operator.dataplane.protocol import Batch, DataplaneError, Failure
 from vpp_operator.dataplane.records import KEY_SIZE, Record, Table, digest, packed
 from vpp_operator.dataplane.vpp.adapter import VppDataplane
@@ -151,8 +152,12 @@ class Control:
         return Rate("programming", f"our dump, table {table.name.lower()}", count, seconds)
 
     def counters(self) -> Counter[str]:
-        """Counters and drops of the engine by name."""
-        stats = self._runner.run(self._dataplane.stats())
+        """Counters and drops of the engine by name, by messages.
+
+        Not by the statistics segment: its directory has dozens of entries for each interface, and VPP's own
+        tunnels are interfaces.
+        """
+        stats = self._runner.run(MessageDataplane.stats(self._dataplane))
         return Counter({**stats.counters, **{f"drop {name}": n for name, n in stats.drops.items()}})
 
     def forget_flows(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from bench.vpp.control import Control
 from bench.vpp.engine import Setup, Vpp
 from bench.vpp.gtpu_in_tree import USERS
 from bench.vpp.measure import Switch
@@ -32,6 +33,8 @@ PLUGIN = frozenset(
     f"kgtpu{family}-{node}" for family in (4, 6) for node in ("input", "bypass", "local", "encap")
 ) | {"kgtpu-frame-input"}
 TABLES = (Table.GTPU_UE, Table.GTPU_TUNNEL, Table.GTPU_PEER, Table.GTPU_ENDPOINT)
+PART = 100_000
+"""Tunnels programmed at once."""
 LOOPS = {1: "single", 2: "dual", 4: "quad"}
 
 
@@ -138,8 +141,9 @@ def records(
     psc: GtpuPsc = GtpuPsc.NONE,
     users: int = USERS,
     endpoint: int = ENDPOINT,
+    numbers: range | None = None,
 ) -> list[Record]:
-    """A local address, one peer, and tunnels 1..n of one user each.
+    """A local address, one peer, and tunnels 1..n of one user each; with `numbers` only those, from 0.
 
     TEIDs are looked up by index if they are in the endpoint's declared range, by hash if not.
     """
@@ -152,10 +156,17 @@ def records(
     ]
     remote = ipaddress.ip_address(peer)
     qfi = 9 if psc is not GtpuPsc.NONE else 0
-    for i in range(tunnels):
+    for i in range(tunnels) if numbers is None else numbers:
         found.append(GtpuTunnelRecord(endpoint, i + 1, i + 1, remote, psc=psc, qfi=qfi))
         found.append(UePrefixRecord(ipaddress.IPv4Network((users + i, 32)), endpoint, i + 1))
     return found
+
+
+def program_in_parts(control: Control, local: str, peer: str, tunnels: int, by_index: bool = True) -> None:
+    """`records`, never more than some at once: a million are gigabytes in Python."""
+    for start in range(0, tunnels, PART):
+        numbers = range(start, min(start + PART, tunnels))
+        control.program(records(local, peer, tunnels, by_index, numbers=numbers))
 
 
 def frame_records(peer: str, teid: int, vlan: int) -> list[Record]:

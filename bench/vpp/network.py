@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from bench.vpp import packets
 from bench.vpp.engine import BenchError, Vpp
@@ -53,8 +54,7 @@ def pair(vpp: Vpp, number: int) -> Pair:
         vpp.cli(f"set interface ip address {name} {network}.1/24")
         vpp.cli(f"set interface state {name} up")
         vpp.cli(f"ip neighbor {name} {network}.2 {NEIGHBOUR_MAC} static")
-    found = {i.interface_name: i for i in vpp.call("sw_interface_dump")}
-    inside, outside = (found[name] for name in names)
+    inside, outside = (_interface(vpp, name) for name in names)
     return Pair(
         names[0],
         names[1],
@@ -66,6 +66,12 @@ def pair(vpp: Vpp, number: int) -> Pair:
         f"10.{2 * number}.0.2",
         f"10.{2 * number + 1}.0.2",
     )
+
+
+def _interface(vpp: Vpp, name: str) -> Any:
+    """What VPP tells of one interface. Not of all: there may be a million, each of kilobytes in Python."""
+    found = vpp.call("sw_interface_dump", sw_if_index=0xFFFFFFFF, name_filter_valid=True, name_filter=name)
+    return next(i for i in found if i.interface_name == name)
 
 
 @dataclass(frozen=True)
