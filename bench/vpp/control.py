@@ -69,8 +69,7 @@ class Control:
         """Add records to what the tables hold; BenchError names the first that is refused.
 
         In turns of as many records as the agent takes at once; as there, each is compared with what the
-        engine has acknowledged, what it takes is noted, and while a turn is applied the next one is packed
-        (by the agent's sources).
+        engine has acknowledged, and what it takes is noted. While a turn is applied, the next one is packed.
         """
         return self._runner.run(self._program(records))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import ClassVar, Self
@@ -202,9 +202,8 @@ def _from_address(family: int, raw: bytes) -> IpAddress:
     return ipaddress.IPv4Address(raw[:4]) if family == 4 else ipaddress.IPv6Address(raw)
 
 
-def digest(record: bytes) -> int:
-    """64-bit digest (XXH64, seed 0) of a packed record; engines compute the same from what they hold."""
-    return xxhash.xxh64_intdigest(record)
+digest: Callable[[bytes], int] = xxhash.xxh64_intdigest
+"""64-bit digest (XXH64, seed 0) of a packed record; engines compute the same from what they hold."""
 
 
 def service_id(namespace: str, name: str, port_name: str, protocol: Protocol, family: int) -> int:
