@@ -68,7 +68,7 @@ def _in_tree(bench: Bench, vpp: Vpp, flows: int, count: int, load: str) -> list[
         cases += _in_tree_lb(bench, vpp, flows, count, load)
     else:
         bench.leave(KNOWN, LB, load, LB_TAKES)
-    to = network.pair(vpp, 1)
+    to = network.pair(vpp, 1 if cases else 0)
     _rate(bench, services_in_tree.program_cnat(vpp, to, count))
     stream = services_in_tree.flow_packets(flows, count, services_in_tree.CNAT_VIPS)
     network.add_stream(vpp, "cnat", to.inside, to.inside_mac, stream)
