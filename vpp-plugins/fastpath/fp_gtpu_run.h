@@ -21,7 +21,7 @@ enum fp_gtpu_run_user
 /* What the packets of a run have in common, words as they lie in a packet. Good until the worker's next quiescent point. */
 typedef struct
 {
-  u64 at8, at16, at24, at32, mask32; /* of the outer packet, by offset */
+  u64 at0[4], at32, mask32; /* of the outer packet, by offset */
   u64 user6, user6_mask;
   u32 at40, mask40;
   u32 user4, user4_mask;
@@ -53,7 +53,7 @@ fp_gtpu_run_open (const fp_worker_t *w, fp_gtpu_run_t *run)
   u64 switches = fp_config (r)->gtpu_switches, shape;
   const fp_tunnel_t *t;
   u32 psc = k->psc != FP_GTPU_PSC_NONE, check;
-  u8 words[24] = { 0 };
+  u8 words[32] = { 0 };
 
   if (!(switches & FP_GTPU_LOOKUP_CACHE) || !k->valid || k->generation != fp_tunnel_generation (r) || k->family != 4 ||
       k->slot >= r->controlled[FP_CONTROLLED_TUNNEL].capacity)
@@ -73,16 +73,14 @@ fp_gtpu_run_open (const fp_worker_t *w, fp_gtpu_run_t *run)
   run->psc = k->psc;
   run->teid = fp_net32 (k->teid);
   run->payload = FP_IP4_HEADER + FP_UDP_HEADER + FP_GTPU_HEADER + (psc ? FP_GTPU_OPTIONAL + FP_GTPU_PSC_BYTES : 0);
-  /* from offset 8 on: protocol, addresses, port, flags and type */
-  words[1] = FP_PROTO_UDP;
-  memcpy (words + 4, &k->source[0], 4);
-  memcpy (words + 8, &k->destination[0], 4);
-  fp_store16 (words + 14, fp_net16 (FP_GTPU_PORT));
-  words[20] = FP_GTPU_PLAIN | (psc ? FP_GTPU_E : 0);
-  words[21] = FP_GTPU_PDU;
-  run->at8 = fp_load64 (words);
-  run->at16 = fp_load64 (words + 8);
-  run->at24 = fp_load64 (words + 16);
+  words[0] = 0x45;
+  words[9] = FP_PROTO_UDP;
+  memcpy (words + 12, &k->source[0], 4);
+  memcpy (words + 16, &k->destination[0], 4);
+  fp_store16 (words + 22, fp_net16 (FP_GTPU_PORT));
+  words[28] = FP_GTPU_PLAIN | (psc ? FP_GTPU_E : 0);
+  words[29] = FP_GTPU_PDU;
+  memcpy (run->at0, words, sizeof (run->at0));
   /* TEID; type of the next header, which is a container of four octets and the last */
   memset (words, 0, sizeof (words));
   fp_store32 (words, run->teid);
@@ -104,19 +102,17 @@ fp_gtpu_run_open (const fp_worker_t *w, fp_gtpu_run_t *run)
   return 1;
 }
 
-/* Non-zero: outer header and GTP-U header are not those of the run. 44 bytes can be read. summed: the host has verified the UDP checksum, else there must be none. */
-FP_ALWAYS_INLINE u64
-fp_gtpu_run_differs (const fp_gtpu_run_t *r, const u8 *h, int summed)
-{
-  /* version and header length, no congestion mark (fp_gtpu_rx_marked), no fragment; the host has verified the header checksum */
-  u64 differs = (fp_load64 (h) ^ FP_GTPU_BYTES8 (0x45, 0, 0, 0, 0, 0, 0, 0)) & FP_GTPU_BYTES8 (0xff, 1, 0, 0, 0, 0, 0x3f, 0xff);
-  differs |= (fp_load64 (h + 8) ^ r->at8) & FP_GTPU_BYTES8 (0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff);
-  differs |= (fp_load64 (h + 16) ^ r->at16) & FP_GTPU_BYTES8 (0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff);
-  differs |= (fp_load64 (h + 24) ^ r->at24) &
-	     (summed ? FP_GTPU_BYTES8 (0, 0, 0, 0, 0xff, 0xff, 0, 0) : FP_GTPU_BYTES8 (0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0));
-  differs |= (fp_load64 (h + 32) ^ r->at32) & r->mask32;
-  return differs | ((fp_load32 (h + 40) ^ r->at40) & r->mask40);
-}
+typedef u64 fp_gtpu_words_t __attribute__ ((vector_size (32)));
+
+/* What counts of the first 32 bytes: version and header length, no congestion mark (fp_gtpu_rx_marked), no fragment, protocol, addresses, port, flags and type. The
+ * host has verified the header checksum. summed: the UDP checksum, too, else there must be none. */
+#define FP_GTPU_RUN_MASK(summed)                                                                                                   \
+  (fp_gtpu_words_t)                                                                                                                \
+  {                                                                                                                                \
+    FP_GTPU_BYTES8 (0xff, 1, 0, 0, 0, 0, 0x3f, 0xff), FP_GTPU_BYTES8 (0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff),                       \
+      FP_GTPU_BYTES8 (0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff),                                                                   \
+      (summed) ? FP_GTPU_BYTES8 (0, 0, 0, 0, 0xff, 0xff, 0, 0) : FP_GTPU_BYTES8 (0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0)               \
+  }
 
 /* Whether `n` (constant) packets, whole and side by side in memory as far as `length` goes, are of the run. six: inner packets are to be IPv6. Their lengths:
  * total. */
@@ -126,7 +122,9 @@ fp_gtpu_run_takes (const fp_gtpu_run_t *r, const u8 *const *h, const u32 *length
   const i32 least = (i32) (r->payload + (six ? FP_IP6_HEADER : FP_IP4_HEADER));
   const i32 outer = FP_IP4_HEADER, udp = FP_UDP_HEADER + FP_GTPU_HEADER, optional = (i32) r->payload - outer - udp;
   i32 wrong = 0; /* negative: some length is */
-  u64 differs = 0;
+  u64 differs, at32 = 0, user6 = 0;
+  u32 at40 = 0, user4 = 0, version = 0;
+  fp_gtpu_words_t want, at0 = { 0, 0, 0, 0 };
 
   if (FP_UNLIKELY (!(r->users & (six ? FP_GTPU_RUN_IP6 : FP_GTPU_RUN_IP4))))
     return 0;
@@ -135,27 +133,36 @@ fp_gtpu_run_takes (const fp_gtpu_run_t *r, const u8 *const *h, const u32 *length
     wrong |= (i32) length[k] - least;
   if (FP_UNLIKELY (wrong < 0))
     return 0;
+  memcpy (&want, r->at0, sizeof (want));
 #pragma GCC unroll 4
   for (u32 k = 0; k < n; k++)
     {
+      fp_gtpu_words_t words;
       const u8 *inner = h[k] + r->payload;
       const i32 all = fp_net16 (fp_load16 (h[k] + 2)), datagram = fp_net16 (fp_load16 (h[k] + 24)), message = fp_net16 (fp_load16 (h[k] + 30));
       const i32 packet = six ? FP_IP6_HEADER + fp_net16 (fp_load16 (inner + 4)) : fp_net16 (fp_load16 (inner + 2));
 
-      differs |= fp_gtpu_run_differs (r, h[k], summed);
+      memcpy (&words, h[k], sizeof (words));
+      at0 |= words ^ want;
+      at32 |= fp_load64 (h[k] + 32) ^ r->at32;
+      at40 |= fp_load32 (h[k] + 40) ^ r->at40;
       wrong |= ((i32) length[k] - all) | (all - outer - datagram) | (datagram - udp - message) | (message - optional - packet);
       if (six)
 	{
-	  differs |= (u64) (inner[0] >> 4 ^ 6) | ((fp_load64 (inner + 8) ^ r->user6) & r->user6_mask);
+	  version |= inner[0] >> 4 ^ 6;
+	  user6 |= fp_load64 (inner + 8) ^ r->user6;
 	  wrong |= (i32) inner[7] - 1;
 	}
       else
 	{
-	  differs |= (u64) (inner[0] ^ 0x45) | ((fp_load32 (inner + 12) ^ r->user4) & r->user4_mask);
+	  version |= inner[0] ^ 0x45;
+	  user4 |= fp_load32 (inner + 12) ^ r->user4;
 	  wrong |= ((i32) inner[8] - 1) | (packet - FP_IP4_HEADER);
 	}
       total[k] = (u32) packet;
     }
+  at0 &= FP_GTPU_RUN_MASK (summed);
+  differs = at0[0] | at0[1] | at0[2] | at0[3] | (at32 & r->mask32) | (user6 & r->user6_mask) | version | (at40 & r->mask40) | (user4 & r->user4_mask);
   return FP_LIKELY (differs == 0 && wrong >= 0);
 }
 
