@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import select
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from pyroute2 import netns
@@ -210,3 +212,47 @@ class Wire:
         while (frame := self.receive(0.2)) is not None:
             frames.append(frame)
         return frames
+
+
+_PTRACE_DETACH, _PTRACE_SEIZE, _PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+_WALL = 0x40000000
+
+
+@contextlib.contextmanager
+def held_back(process: int, thread: str, seconds: float) -> Iterator[None]:
+    """Keep a process's thread of that name from running, at a moment when it is at work.
+
+    It goes on after so many seconds, and no later than the end of the block.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    tasks = {(t / "comm").read_text().strip(): t for t in Path(f"/proc/{process}/task").iterdir()}
+    task = tasks[thread]
+    number = int(task.name)
+    held, over = threading.Event(), threading.Event()
+
+    def ptrace(request: int) -> None:
+        if libc.ptrace(request, number, None, None):
+            raise OSError(ctypes.get_errno(), "ptrace")
+
+    def run() -> None:  # all from one thread: that is the tracer
+        ptrace(_PTRACE_SEIZE)
+        while True:
+            ptrace(_PTRACE_INTERRUPT)
+            os.waitpid(number, _WALL)
+            if (task / "syscall").read_text().startswith("-1 "):
+                break  # in no system call
+            ptrace(_PTRACE_DETACH)
+            time.sleep(0.001)
+            ptrace(_PTRACE_SEIZE)
+        held.set()
+        over.wait(seconds)
+        ptrace(_PTRACE_DETACH)
+
+    holding = threading.Thread(target=run)
+    holding.start()
+    try:
+        assert held.wait(10), f"{thread} is never at work"
+        yield
+    finally:
+        over.set()
+        holding.join()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 from tests.contract.engine_gtpu import O4, endpoint, peer, pools, tunnel, ue
-from tests.contract.engine_lab import Namespace
-from tests.contract.engine_process import SMALL, Engine
+from tests.contract.engine_lab import Namespace, Wire, held_back
+from tests.contract.engine_packets import packet
+from tests.contract.engine_process import SMALL, Engine, embedded_engine
 from tests.contract.engine_services import difference, pack, settings
 from tests.contract.engines import ENGINES, engine_named
 
@@ -156,6 +159,43 @@ async def test_endpoints_of_services_that_stay(engine: Engine, dataplane: Messag
     assert refused == []
     assert await held(dataplane) == digests(new)
     assert least >= COUNT - 2 * SLICE
+
+
+@contextlib.contextmanager
+def packets(wire: Wire) -> Iterator[None]:
+    """Packets now and then, so that a worker looks for more of them and does not sleep."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(0.001):
+            wire.send(packet(Protocol.UDP, ("10.1.0.10", 1000), ("192.0.2.1", 4000), b""))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+async def test_a_worker_without_a_processor(node: Namespace) -> None:
+    """Slots that went are free once it has let go of them: as long as that is to come, it is waited for."""
+    count = COUNT - ROOMY - 10
+    old, new = tunnels(1, count), tunnels(1 + COUNT, count)
+    with embedded_engine(node, capacity=CAPACITY) as engine:
+        engine.options = ("--busy-poll-us=10000",)
+        engine.start()
+        assert engine.process is not None
+        async with engine.dataplane() as dataplane:
+            assert await dataplane.apply(difference([], old)) == []
+            with (
+                contextlib.closing(Wire(node)) as wire,
+                packets(wire),
+                held_back(engine.process.pid, "worker-00", 1.0),
+            ):
+                assert await dataplane.apply(as_the_agent(old, new)) == []
+            assert await held(dataplane) == digests(new)
 
 
 async def test_a_full_table_beside_much_else(dataplane: MessageDataplane) -> None:

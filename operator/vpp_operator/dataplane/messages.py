@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, repeat
 from typing import Protocol, TypeVar
 
 from vpp_operator.dataplane import replace as replace_
@@ -41,6 +42,9 @@ IN_FLIGHT = 8
 PAUSES = (0.001, 0.004, 0.015, 0.05, 0.2)
 """Seconds until what found no room is tried again: room that was given up is there once packets that use it
 have left all workers."""
+LATE_PAUSE = 0.25
+LATE_PAUSES = 8
+"""The same where a worker gets no processor: as long as more room was given up than was found."""
 _NAMED_BY_OTHERS = (Table.GTPU_PEER, Table.GTPU_ENDPOINT, Table.PREFIX, Table.CONFIG)
 """What goes after all else."""
 
@@ -180,11 +184,14 @@ class MessageDataplane:
         many of them, in slices (:mod:`vpp_operator.dataplane.replace`).
         """
         if replace_.may_be_tight(batch):
-            tables = (await self._engine_stats()).tables
-            tight = replace_.tight_tables(batch, {name: t.size - t.used for name, t in tables.items()})
+            tight = replace_.tight_tables(batch, await self._room())
             if tight:
                 return await self._replace(batch, tight)
         return await self._settle(batch, [table for table, keys in batch.deletes.items() if keys])
+
+    async def _room(self) -> dict[str, int]:
+        """Read how many records are missing to a table's size, by its name in the statistics."""
+        return {name: t.size - t.used for name, t in (await self._engine_stats()).tables.items()}
 
     async def _run(self, batch: Batch) -> list[Failure]:
         """Send the messages of a batch."""
@@ -207,9 +214,12 @@ class MessageDataplane:
     ) -> list[Failure]:
         """Send a batch, and again what found no room although records of the tables ``freed`` went."""
         failures = await self._run(batch)
-        for pause in pauses:
+        late = repeat(LATE_PAUSE, LATE_PAUSES if pauses else 0)
+        for number, pause in enumerate(chain(pauses, late)):
             batch, final = replace_.without_room(batch, failures, freed)
             if not batch:
+                break
+            if number >= len(pauses) and not replace_.room_is_coming(failures, await self._room()):
                 break
             await asyncio.sleep(pause)
             failures = final + await self._run(batch)

@@ -24,6 +24,7 @@ __all__ = [
     "let_go_ahead",
     "may_be_tight",
     "owner_of",
+    "room_is_coming",
     "slices",
     "tight_tables",
     "without_room",
@@ -114,6 +115,14 @@ def without_room(
         table: [key for key in batch.deletes.get(table, ()) if (table, key) in late] for table in tables
     }
     return Batch(upserts, deletes), [f for f in failures if f.code not in _FOLLOWS]
+
+
+def room_is_coming(failures: Iterable[Failure], room: Mapping[str, int]) -> bool:
+    """Whether a table without room holds fewer records than it can: workers are still to let go of others.
+
+    ``room``: as in :func:`tight_tables`.
+    """
+    return any(f.code == _NO_ROOM and room.get(_USAGE.get(f.table, ""), 0) > 0 for f in failures)
 
 
 @dataclass(slots=True)
