@@ -298,29 +298,31 @@ pass_others (vlib_buffer_t **bufs, u32 n, const int six, u16 *next)
   return i;
 }
 
-/* The run that the packets from bufs[0] on belong to, if any; how many of the n went its way. */
-static_always_inline u32
-run_from (frame_t *f, run_t *r, outer_t *o, vlib_buffer_t **bufs, u16 *nexts, u32 n, const enum from from)
-{
-  const u32 teid = run_glance (bufs[0], from);
-  u32 fib_index;
+/* The packets from bufs[0] on, which came by a FIB of that VRF, as far as they are of the run. Not inlined: it must not cost the others registers. */
+#define RUN_FROM(name, from)                                                                                           \
+  static __clib_noinline u32 name (frame_t *f, run_t *r, vlib_buffer_t **bufs, u16 *nexts, u32 n, u32 vrf)              \
+  {                                                                                                                     \
+    if (r->run.vrf != vrf || !to_vrf (f, r->run.inner_vrf))                                                             \
+      return 0;                                                                                                         \
+    r->came_by = run_came_by (bufs[0], from);                                                                           \
+    return r->run.loop == 4 ? run_through (f, r, bufs, nexts, n, from, 4) :                                             \
+	   r->run.loop == 2 ? run_through (f, r, bufs, nexts, n, from, 2) :                                              \
+			      run_through (f, r, bufs, nexts, n, from, 1);                                               \
+  }
 
-  if (PREDICT_FALSE (!r->open || teid != r->run.teid))
-    {
-      if (PREDICT_TRUE (!fp_gtpu_run_begins (&f->w->fp, teid)))
-	return 0;
-      run_count (f, r);
-      r->open = fp_gtpu_run_open (&f->w->fp, &r->run);
-      if (!r->open)
-	return 0;
-    }
-  r->came_by = run_came_by (bufs[0], from);
-  fib_index = from == FROM_FEATURE ? arrival_fib (bufs[0], 0) : r->came_by;
-  if (outer_vrf (o, fib_index, 0) != r->run.vrf || !to_vrf (f, r->run.inner_vrf))
-    return 0;
-  return r->run.loop == 4 ? run_through (f, r, bufs, nexts, n, from, 4) :
-	 r->run.loop == 2 ? run_through (f, r, bufs, nexts, n, from, 2) :
-			    run_through (f, r, bufs, nexts, n, from, 1);
+RUN_FROM (run_from_udp, FROM_UDP)
+RUN_FROM (run_from_feature, FROM_FEATURE)
+RUN_FROM (run_from_fib, FROM_FIB)
+
+/* Whether the packet in b is probably one of a run: of *r, which is then open. */
+static_always_inline int
+run_is_here (frame_t *f, run_t *r, vlib_buffer_t *b, const enum from from)
+{
+  const u32 teid = run_glance (b, from);
+
+  if (r->open && teid == r->run.teid)
+    return 1;
+  return PREDICT_FALSE (fp_gtpu_run_begins (&f->w->fp, teid)) && run_open (f, r);
 }
 
 /* Buffers of a frame from `first` on; where those before it go is in `nexts`. */
@@ -353,10 +355,14 @@ decap_from (vlib_main_t *vm, vlib_node_runtime_t *node, u32 *bis, vlib_buffer_t 
       u64 start;
 
       to = clib_min (at + CHUNK, n);
-      if (runs)
+      if (runs && run_is_here (&f, &run, bufs[at], from))
 	{
+	  const u32 fib_index = from == FROM_FEATURE ? arrival_fib (bufs[at], 0) : vnet_buffer (bufs[at])->ip.fib_index;
+	  const u32 vrf = outer_vrf (&outer, fib_index, 0);
 	  const u64 begun = kgtpu_tally_start (at - first);
-	  const u32 went = run_from (&f, &run, &outer, bufs + at, nexts + at, n - at, from);
+	  const u32 went = from == FROM_UDP ? run_from_udp (&f, &run, bufs + at, nexts + at, n - at, vrf) :
+			   from == FROM_FIB ? run_from_fib (&f, &run, bufs + at, nexts + at, n - at, vrf) :
+					      run_from_feature (&f, &run, bufs + at, nexts + at, n - at, vrf);
 
 	  if (went)
 	    {

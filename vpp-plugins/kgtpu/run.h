@@ -31,6 +31,15 @@ run_count (frame_t *f, run_t *r)
   r->bytes = 0;
 }
 
+/* The run of the last packet, in place of *r. 0: there is none. */
+static __clib_noinline int
+run_open (frame_t *f, run_t *r)
+{
+  run_count (f, r);
+  r->open = (u32) fp_gtpu_run_open (&f->w->fp, &r->run);
+  return (int) r->open;
+}
+
 /* Bytes of the outer packet before a buffer's current data. */
 static_always_inline u32
 run_behind (const enum from from)
