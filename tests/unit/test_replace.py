@@ -31,6 +31,7 @@ from vpp_operator.dataplane.replace import (
     let_go_ahead,
     may_be_tight,
     owner_of,
+    room_is_coming,
     slices,
     tight_tables,
     without_room,
@@ -121,7 +122,8 @@ def test_others_get_their_turn_while_many_are_sorted() -> None:
     batch = Batch({Table.GTPU_TUNNEL: tunnels}, {Table.GTPU_TUNNEL: [raw[:16] for raw in tunnels]})
     parts = list(let_go_ahead(slices(FAMILIES[1], batch, {}, [Table.GTPU_TUNNEL], STEP)))
     first = next(number for number, part in enumerate(parts) if part)
-    assert first == 4 and all(parts[first:]), "two while those that go were sorted, two with those that come"
+    assert first == 4, "two while those that go were sorted, two with those that come"
+    assert parts[first:].count(Batch()) == 2, "while what else is to go was looked for"
 
 
 def test_only_many_in_too_little_room_are_cut() -> None:
@@ -143,3 +145,6 @@ def test_what_may_come_after_others_went() -> None:
     again, final = without_room(batch, [full, follows, bad], [Table.GTPU_TUNNEL])
     assert dict(again.upserts) == {Table.GTPU_TUNNEL: [tunnel], Table.GTPU_UE: [ue]} and final == [bad]
     assert without_room(batch, [full, bad], [Table.GTPU_UE]) == (Batch(), [full, bad]), "no room was made"
+    assert room_is_coming([bad, full], {"gtpuTunnels": 1}), "less is in the table than can be"
+    assert not room_is_coming([bad, full], {"gtpuTunnels": 0, "services": 1}), "it is full"
+    assert not room_is_coming([bad, follows], {"gtpuTunnels": 1}), "nothing found no room"

@@ -245,7 +245,9 @@ def slices(
         if current.owners == size:
             yield current.batch()
             current = _Slice()
-    for other in rest:
+    for number, other in enumerate(rest):
+        if number % STEP == STEP - 1:
+            yield Batch()
         if other in gone:
             continue
         let_owner_go(other)
