@@ -70,18 +70,19 @@ fp_hit_context (fp_hit_context_t *c, const fp_worker_t *w)
 
 /* ---- first stage ---- */
 
-/* Whether a transport header of `have` bytes with payload, `readable` of them, is one that fp_parse_l4 takes. */
+/* Whether a transport header of `have` bytes with payload, `readable` of them and at least FP_UDP_HEADER, is one that fp_parse_l4 takes. Either has
+ * its own length, which is not less than the header: so `have` is not, either. */
 FP_ALWAYS_INLINE int
 fp_plain_l4 (const u8 *l4, u8 proto, u32 have, u32 readable)
 {
   if (proto == FP_PROTO_TCP)
     {
-      if (FP_UNLIKELY (have < FP_TCP_HEADER || readable < FP_TCP_HEADER))
+      if (FP_UNLIKELY (readable < FP_TCP_HEADER))
 	return 0;
       u32 header = (l4[12] >> 4) * 4u;
       return FP_LIKELY (header >= FP_TCP_HEADER && header <= have);
     }
-  if (FP_UNLIKELY (proto != FP_PROTO_UDP || have < FP_UDP_HEADER || readable < FP_UDP_HEADER))
+  if (FP_UNLIKELY (proto != FP_PROTO_UDP))
     return 0;
   u32 length = fp_net16 (fp_load16 (l4 + 4));
   return FP_LIKELY (length >= FP_UDP_HEADER && length <= have);
@@ -95,23 +96,28 @@ fp_plain_checksum (const u8 *h)
   return ((a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32) + fp_load32 (h + 16)) % 65535 == 0;
 }
 
-/* The packet's shape and, unless it is FP_SHAPE_OTHER, the hash of its key. The first byte may be read. */
+/* The packet's shape and, unless it is FP_SHAPE_OTHER, the hash of its key. */
 FP_ALWAYS_INLINE u8
 fp_shape4 (const fp_hash_t *hash, const fp_packet_t *p, u64 *out)
 {
   const u8 *h = p->l3;
-  if (FP_UNLIKELY (p->contiguous < FP_IP4_HEADER + FP_UDP_HEADER || h[0] != 0x45))
+  if (FP_UNLIKELY (p->contiguous < FP_IP4_HEADER + FP_UDP_HEADER))
     return FP_SHAPE_OTHER;
-  u32 total = fp_net16 (fp_load16 (h + 2));
-  if (FP_UNLIKELY (total < FP_IP4_HEADER || total > p->length || (fp_load16 (h + 6) & fp_net16 (0x3fff))))
+  /* version, header length, no fragment */
+  u64 first = fp_load64 (h);
+  if (FP_UNLIKELY ((first & 0xff3f0000000000ffull) != 0x45))
     return FP_SHAPE_OTHER;
-  if (FP_UNLIKELY (!fp_plain_l4 (h + FP_IP4_HEADER, h[9], total - FP_IP4_HEADER, p->contiguous - FP_IP4_HEADER)))
+  u32 have = fp_net16 ((u16) (first >> 16)) - (u32) FP_IP4_HEADER; /* of less than a header: more than any packet has */
+  if (FP_UNLIKELY (have > p->length - FP_IP4_HEADER))
+    return FP_SHAPE_OTHER;
+  u8 proto = h[9];
+  if (FP_UNLIKELY (!fp_plain_l4 (h + FP_IP4_HEADER, proto, have, p->contiguous - FP_IP4_HEADER)))
     return FP_SHAPE_OTHER;
   if (FP_UNLIKELY (!(p->flags & FP_PACKET_IP_VALID) && !fp_plain_checksum (h)))
     return FP_SHAPE_OTHER;
-  u64 words[2] = { fp_load64 (h + 12), fp_load32 (h + 20) | (u64) (p->vrf ^ (u32) h[9] << 24) << 32 };
+  u64 words[2] = { fp_load64 (h + 12), fp_load32 (h + 20) | (u64) (p->vrf ^ (u32) proto << 24) << 32 };
   *out = fp_hash_words (hash, words, 2);
-  return h[9] == FP_PROTO_TCP ? FP_SHAPE_TCP4 : FP_SHAPE_UDP4;
+  return proto == FP_PROTO_TCP ? FP_SHAPE_TCP4 : FP_SHAPE_UDP4;
 }
 
 FP_ALWAYS_INLINE u8
@@ -123,12 +129,13 @@ fp_shape6 (const fp_hash_t *hash, const fp_packet_t *p, u64 *out)
   u32 payload = fp_net16 (fp_load16 (h + 4));
   if (FP_UNLIKELY (FP_IP6_HEADER + payload > p->length))
     return FP_SHAPE_OTHER;
-  if (FP_UNLIKELY (!fp_plain_l4 (h + FP_IP6_HEADER, h[6], payload, p->contiguous - FP_IP6_HEADER)))
+  u8 proto = h[6];
+  if (FP_UNLIKELY (!fp_plain_l4 (h + FP_IP6_HEADER, proto, payload, p->contiguous - FP_IP6_HEADER)))
     return FP_SHAPE_OTHER;
   u64 words[5] = { fp_load64 (h + 8), fp_load64 (h + 16), fp_load64 (h + 24), fp_load64 (h + 32),
-		   fp_load32 (h + 40) | (u64) (p->vrf ^ (u32) h[6] << 24) << 32 };
+		   fp_load32 (h + 40) | (u64) (p->vrf ^ (u32) proto << 24) << 32 };
   *out = fp_hash_words (hash, words, 5);
-  return h[6] == FP_PROTO_TCP ? FP_SHAPE_TCP6 : FP_SHAPE_UDP6;
+  return proto == FP_PROTO_TCP ? FP_SHAPE_TCP6 : FP_SHAPE_UDP6;
 }
 
 FP_ALWAYS_INLINE int
@@ -170,7 +177,7 @@ FP_ALWAYS_INLINE u8
 fp_hit_begin (const fp_hit_context_t *c, const fp_packet_t *p, u8 family, fp_seen_t *x)
 {
   u8 shape;
-  if (FP_UNLIKELY (p->contiguous == 0))
+  if (!family && FP_UNLIKELY (p->contiguous == 0))
     return FP_SHAPE_OTHER;
   if (family ? family == 6 : p->l3[0] >> 4 == 6)
     {
@@ -264,25 +271,27 @@ fp_hit_is_steady (u64 life, u8 proto, int reverse, u8 tcp_flags, u32 tick)
   return FP_LIKELY (left - (timeout - timeout / 8) <= timeout / 8);
 }
 
-/* Whether the endpoint of a session still serves; true if `any`. Without a branch: directions come at random. (Slot 0 is read where none
+/* Whether the endpoint of a session still serves; true if `any` is 1. Without a branch on it: directions come at random. (Slot 0 is read where none
  * matters.) */
 FP_ALWAYS_INLINE int
 fp_hit_serves (const fp_hit_context_t *c, u32 slot, u32 gen, u32 any)
 {
-  u32 wanted = !any & (slot < c->endpoint_capacity);
+  u32 wanted = any - 1; /* all bits, or none */
+  if (FP_UNLIKELY (slot >= c->endpoint_capacity))
+    return (int) any;
   FP_OPAQUE (wanted); /* clang would branch on it */
-  const fp_endpoint_t *e = c->endpoints + (slot & (0 - wanted));
-  u8 flags = atomic_load_explicit (&e->flags, memory_order_acquire);
-  u32 same = atomic_load_explicit (&e->gen, memory_order_relaxed) == gen;
-  return (int) (any | (wanted & same & ((flags & FP_ENDPOINT_SERVES) != 0)));
+  const fp_endpoint_t *e = c->endpoints + (slot & wanted);
+  u32 flags = atomic_load_explicit (&e->flags, memory_order_acquire);
+  u32 other = atomic_load_explicit (&e->gen, memory_order_relaxed) ^ gen;
+  return ((other | (~flags & FP_ENDPOINT_SERVES)) & wanted) == 0;
 }
 
+/* b: at most two folded sums. */
 FP_ALWAYS_INLINE u16
 fp_csum_add (u16 a, u32 b)
 {
-  u32 s = a + b; /* b: at most two folded sums */
-  s = (s & 0xffff) + (s >> 16);
-  return (u16) (s + (s >> 16));
+  u32 s = a + b;
+  return (u16) ((s + (s << 16 | s >> 16)) >> 16); /* the lower half's carry goes into the upper half */
 }
 
 /* The transport header. deltas: as kept in the session, of this direction. */

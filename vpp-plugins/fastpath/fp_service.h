@@ -29,6 +29,7 @@ typedef struct
 typedef struct
 {
   u32 passed, forward, reverse;
+  u64 hit_bytes;
 } fp_tally_t;
 
 /* ---- verdicts ---- */
@@ -384,6 +385,8 @@ typedef struct
   void *context;
   /* The descriptor of packet i: the host's own, or put together in *room. One with contiguous == 0: none, `take` it. */
   const fp_packet_t *(*see) (void *context, u32 i, fp_packet_t *room);
+  /* The same of a packet that has been seen. */
+  const fp_packet_t *(*recall) (void *context, u32 i, fp_packet_t *room);
   /* Packet i will be seen soon. */
   void (*prefetch) (void *context, u32 i);
   /* Known flow: packet i is rewritten, and goes on. */
@@ -465,36 +468,40 @@ fp_stage_follow (const fp_hit_context_t *c, const fp_vector_t *x, const fp_stage
 FP_ALWAYS_INLINE void
 fp_stage_finish (fp_worker_t *w, const fp_hit_context_t *c, const fp_vector_t *x, fp_stages_t *s, u32 from, u32 to, fp_tally_t *t)
 {
-  u32 hits = 0, reverses = 0;
+  u32 misses = 0, reverses = 0;
+  u64 bytes = 0;
   for (u32 i = from; i < to; i++)
     {
       fp_packet_t room, *p;
+      const fp_packet_t *seen = x->recall (x->context, i, &room);
       fp_verdict_t v;
       u32 reverse;
-      if (FP_LIKELY (fp_hit_finish (c, x->see (x->context, i, &room), x->family, s->shape[i], s->seen[i].word, &reverse)))
+      if (FP_LIKELY (fp_hit_finish (c, seen, x->family, s->shape[i], s->seen[i].word, &reverse)))
 	{
 	  x->hit (x->context, i, reverse);
-	  hits++;
 	  reverses += reverse;
+	  bytes += seen->length;
 	  continue;
 	}
+      misses++;
       p = x->take (x->context, i);
       fp_general (w, p, s->shape[i], s->shape[i] ? s->seen[i].hash : 0, s->planned[i] ? &s->plan[i % FP_BATCH] : NULL, &v, t);
       x->settle (x->context, i, p, &v);
     }
-  t->forward += hits - reverses;
+  t->forward += to - from - misses - reverses;
   t->reverse += reverses;
+  t->hit_bytes += bytes;
 }
 
 /* Process n packets, at most FP_VECTOR_MAX: rewrite them in place and tell what becomes of each, in their order. Between two calls with the
  * same worker the host passes a quiescent point (fp_worker_quiescent), which also sets the time. Held fragments: see
- * fp_fragments_ready. */
-FP_ALWAYS_INLINE void
+ * fp_fragments_ready. Returns the bytes of the packets that `hit` was told of. */
+FP_ALWAYS_INLINE u64
 fp_service_stages (fp_worker_t *w, const fp_vector_t *x, u32 n)
 {
   fp_stages_t stages;
   fp_hit_context_t context;
-  fp_tally_t tally = { 0, 0, 0 };
+  fp_tally_t tally = { 0, 0, 0, 0 };
   const u32 b = FP_BATCH;
 
   fp_hit_context (&context, w);
@@ -517,6 +524,7 @@ fp_service_stages (fp_worker_t *w, const fp_vector_t *x, u32 n)
   fp_count (w, FP_C_PASSED, tally.passed);
   fp_count (w, FP_C_FORWARD, tally.forward);
   fp_count (w, FP_C_REVERSE, tally.reverse);
+  return tally.hit_bytes;
 }
 
 /* ---- packets that have descriptors ---- */
@@ -564,8 +572,8 @@ FP_INLINE void
 fp_service_vector (fp_worker_t *w, fp_packet_t *p, fp_verdict_t *v, u32 n)
 {
   fp_described_t context = { p, v };
-  const fp_vector_t x = { &context,	    fp_described_see,	 fp_described_prefetch, fp_described_hit,
-			  fp_described_take, fp_described_settle, 0 };
+  const fp_vector_t x = { &context,	    fp_described_see,	 fp_described_see,    fp_described_prefetch,
+			  fp_described_hit, fp_described_take, fp_described_settle, 0 };
 
   fp_service_stages (w, &x, n);
 }

@@ -33,6 +33,13 @@ typedef struct
   const u32 *fibs, *vrfs;
 } klb_vrfs_t;
 
+/* What the kernel was shown of a packet. */
+typedef struct
+{
+  u8 *l3;
+  u32 length, vrf;
+} klb_seen_t;
+
 /* One call of a node. */
 typedef struct
 {
@@ -40,7 +47,6 @@ typedef struct
   vlib_node_runtime_t *node;
   khost_worker_t *w;
   u32 *from;
-  const u16 *which; /* positions in the frame of the packets that the kernel sees; NULL: all */
   klb_vrfs_t vrfs;
   u64 bytes;
   u64 interfaces; /* of the last packet, and its VRF */
@@ -55,6 +61,8 @@ typedef struct
   u8 v6;
   u8 traced;
   fp_packet_t taken;
+  u16 which[VLIB_FRAME_SIZE + KLB_EIGHT]; /* positions in the frame of the packets that the kernel sees */
+  klb_seen_t seen[VLIB_FRAME_SIZE];	  /* of these */
   vlib_buffer_t *b[VLIB_FRAME_SIZE];
   u16 next[VLIB_FRAME_SIZE];
   klb_trace_t *trace[VLIB_FRAME_SIZE]; /* set only if the node is traced */
@@ -141,12 +149,6 @@ klb_vrf_other6 (const vlib_buffer_t *b)
 }
 
 always_inline u32
-klb_at (const klb_call_t *c, u32 i)
-{
-  return c->which ? c->which[i] : i;
-}
-
-always_inline u32
 klb_vrf_of (klb_call_t *c, const vlib_buffer_t *b, klb_node_kind_t kind)
 {
   u64 interfaces;
@@ -165,10 +167,8 @@ klb_vrf_of (klb_call_t *c, const vlib_buffer_t *b, klb_node_kind_t kind)
 /* TTL and hop limit count once. IPv4: the kernel does it, and ip4-rewrite leaves what has its mark alone. IPv6: ip6-rewrite would cut what has the mark
  * into fragments where it is too big, so it counts; but a packet whose hop limit has run out is the kernel's to answer. */
 always_inline u8
-klb_packet_flags (const vlib_buffer_t *b, int v6)
+klb_packet_flags (const u8 *h, int v6)
 {
-  const u8 *h = vlib_buffer_get_current ((vlib_buffer_t *) b);
-
   return FP_PACKET_IP_VALID | (v6 && h[7] > 1 ? FP_PACKET_KEEP_TTL : 0);
 }
 
@@ -183,16 +183,45 @@ always_inline const fp_packet_t *
 klb_see (void *context, u32 i, fp_packet_t *room, klb_node_kind_t kind, int v6)
 {
   klb_call_t *c = context;
-  vlib_buffer_t *b = c->b[klb_at (c, i)];
+  vlib_buffer_t *b = c->b[c->which[i]];
+  const klb_seen_t seen = { vlib_buffer_get_current (b), b->current_length, klb_vrf_of (c, b, kind) };
 
+  c->seen[i] = seen;
   *room = (fp_packet_t){
-    .l3 = vlib_buffer_get_current (b),
-    .contiguous = b->flags & KHOST_NOT_PLAIN ? 0 : b->current_length,
-    .length = b->current_length,
-    .vrf = klb_vrf_of (c, b, kind),
-    .flags = klb_packet_flags (b, v6),
+    .l3 = seen.l3,
+    .contiguous = b->flags & KHOST_NOT_PLAIN ? 0 : seen.length,
+    .length = seen.length,
+    .vrf = seen.vrf,
+    .flags = klb_packet_flags (seen.l3, v6),
   };
   return room;
+}
+
+always_inline const fp_packet_t *
+klb_recall (void *context, u32 i, fp_packet_t *room, int v6)
+{
+  const klb_seen_t *seen = &((const klb_call_t *) context)->seen[i];
+
+  *room = (fp_packet_t){
+    .l3 = seen->l3,
+    .contiguous = seen->length,
+    .length = seen->length,
+    .vrf = seen->vrf,
+    .flags = klb_packet_flags (seen->l3, v6),
+  };
+  return room;
+}
+
+always_inline const fp_packet_t *
+klb_recall4 (void *context, u32 i, fp_packet_t *room)
+{
+  return klb_recall (context, i, room, 0);
+}
+
+always_inline const fp_packet_t *
+klb_recall6 (void *context, u32 i, fp_packet_t *room)
+{
+  return klb_recall (context, i, room, 1);
 }
 
 always_inline const fp_packet_t *
@@ -224,19 +253,18 @@ klb_prefetch (void *context, u32 i)
 {
   const klb_call_t *c = context;
 
-  FP_PREFETCH (vlib_buffer_get_current (c->b[klb_at (c, i)]));
+  FP_PREFETCH (vlib_buffer_get_current (c->b[c->which[i]]));
 }
 
 always_inline void
 klb_hit (void *context, u32 i, u32 reverse, int v6)
 {
   klb_call_t *c = context;
-  const u32 at = klb_at (c, i);
+  const u32 at = c->which[i];
   vlib_buffer_t *b = c->b[at];
 
   klb_mark_forwarded (b, v6);
   c->next[at] = KLB_NEXT_LOOKUP;
-  c->bytes += b->current_length;
   if (PREDICT_FALSE (c->traced))
     {
       const fp_verdict_t v = { FP_FORWARD, FP_DROP_NONE, (u8) (FP_WAY_FORWARD + reverse) };
@@ -260,11 +288,11 @@ static __clib_noinline __clib_unused fp_packet_t *
 klb_take (void *context, u32 i)
 {
   klb_call_t *c = context;
-  const u32 at = klb_at (c, i);
+  const u32 at = c->which[i];
   vlib_buffer_t *b = c->b[at];
 
   khost_packet_from_buffer (c->vm, b, &c->taken, klb_vrf (c->vrfs, b, c->kind), c->data_size,
-			    klb_packet_flags (b, c->v6) | (c->kind == KLB_RELATED ? FP_PACKET_KEEP_TTL : 0));
+			    klb_packet_flags (vlib_buffer_get_current (b), c->v6) | (c->kind == KLB_RELATED ? FP_PACKET_KEEP_TTL : 0));
   c->taken.cookie = khost_cookie (c->from[at], c->held_node);
   c->bytes += c->taken.length;
   return &c->taken;
@@ -274,7 +302,7 @@ static __clib_noinline __clib_unused void
 klb_settle (void *context, u32 i, fp_packet_t *p, const fp_verdict_t *v)
 {
   klb_call_t *c = context;
-  const u32 at = klb_at (c, i), length = p->length;
+  const u32 at = c->which[i], length = p->length;
   vlib_buffer_t *b = c->b[at];
 
   if (PREDICT_FALSE (c->traced))
@@ -324,6 +352,7 @@ klb_serve (klb_call_t *c, u32 n, klb_node_kind_t kind, int v6)
   const fp_vector_t packets = {
     .context = c,
     .see = kind == KLB_FEATURE ? (v6 ? klb_see_feature6 : klb_see_feature4) : (v6 ? klb_see_other6 : klb_see_other4),
+    .recall = v6 ? klb_recall6 : klb_recall4,
     .prefetch = klb_prefetch,
     .hit = v6 ? klb_hit6 : klb_hit4,
     .take = klb_take,
@@ -333,7 +362,7 @@ klb_serve (klb_call_t *c, u32 n, klb_node_kind_t kind, int v6)
   fp_path_counters_t *path = &c->w->fp.counters->path[FP_PATH_SERVICE];
   u64 clocks = clib_cpu_time_now ();
 
-  fp_service_stages (&c->w->fp, &packets, n);
+  c->bytes += fp_service_stages (&c->w->fp, &packets, n);
   clocks = clib_cpu_time_now () - clocks;
 
   fp_counter_add (&path->rx_packets, n);
@@ -352,7 +381,6 @@ klb_open (klb_call_t *c, vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_
   c->node = node;
   c->w = khost_worker (vm->thread_index);
   c->from = vlib_frame_vector_args (frame);
-  c->which = NULL;
   c->vrfs = klb_vrfs (v6);
   c->bytes = c->bytes_lost = 0;
   c->interfaces = ~0ull; /* of no packet: both are known or the second is */
@@ -377,6 +405,8 @@ klb_serve_all (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, 
   if (PREDICT_FALSE (c.traced))
     klb_trace_before (&c, kind == KLB_RELATED ? (v6 ? klb_vrf_feature6 : klb_vrf_feature4) :
 						(v6 ? klb_vrf_other6 : klb_vrf_other4));
+  for (u32 i = 0; i < c.n_from; i++)
+    c.which[i] = (u16) i;
   klb_serve (&c, c.n_from, KLB_VIP, v6);
   khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
   return frame->n_vectors;
@@ -410,10 +440,10 @@ klb_features_same (vlib_buffer_t **b, u32 index)
   return 1;
 }
 
-/* Positions of the frame's packets that the kernel is to see; returns how many. All packets go to the feature that is next, *next, where the result
- * is 1 for *same; otherwise c->next says where each goes. */
+/* Puts into c->which what the kernel is to see; returns how many. *same = 1: all packets go to the feature that is next, *next; 0: c->next says where each
+ * goes. */
 always_inline u32
-klb_sort (klb_call_t *c, u16 *taken, int v6, u16 *next, u32 *same)
+klb_sort (klb_call_t *c, int v6, u16 *next, u32 *same)
 {
   const klb_filter_view_t filter = klb_filter_view (__atomic_load_n (&klb_main.filter, __ATOMIC_ACQUIRE), &klb_main.ranges, v6);
   const u32 index = c->b[0]->current_config_index;
@@ -435,7 +465,7 @@ klb_sort (klb_call_t *c, u16 *taken, int v6, u16 *next, u32 *same)
 	continue;
       for (u32 k = 0; k < KLB_EIGHT; k++)
 	{
-	  taken[n_taken] = (u16) (i + k);
+	  c->which[n_taken] = (u16) (i + k);
 	  n_taken += matches >> k & 1;
 	}
     }
@@ -448,7 +478,7 @@ klb_sort (klb_call_t *c, u16 *taken, int v6, u16 *next, u32 *same)
       const u8 *h = vlib_buffer_get_current (c->b[i]);
 
       vnet_feature_next_u16 (&c->next[i], c->b[i]);
-      taken[n_taken] = (u16) i;
+      c->which[n_taken] = (u16) i;
       n_taken += v6 ? klb_filter_match6 (&filter, h) : klb_filter_match4 (&filter, h);
     }
   return n_taken;
@@ -457,15 +487,15 @@ klb_sort (klb_call_t *c, u16 *taken, int v6, u16 *next, u32 *same)
 always_inline uword
 klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, int v6, u32 held_node)
 {
-  u16 taken[VLIB_FRAME_SIZE + KLB_EIGHT], next;
   u32 n_taken, n, same;
+  u16 next;
   klb_call_t c;
 
   klb_open (&c, vm, node, frame, KLB_FEATURE, v6, held_node);
   n = c.n_from;
   if (PREDICT_FALSE (c.traced))
     klb_trace_before (&c, v6 ? klb_vrf_feature6 : klb_vrf_feature4);
-  n_taken = klb_sort (&c, taken, v6, &next, &same);
+  n_taken = klb_sort (&c, v6, &next, &same);
   if (n_taken < n)
     {
       fp_count (&c.w->fp, FP_C_PACKETS, n - n_taken);
@@ -479,10 +509,7 @@ klb_feature (vlib_main_t *vm, vlib_node_runtime_t *node, vlib_frame_t *frame, in
   if (same)
     clib_memset_u16 (c.next, next, n);
   if (n_taken)
-    {
-      c.which = taken;
-      klb_serve (&c, n_taken, KLB_FEATURE, v6);
-    }
+    klb_serve (&c, n_taken, KLB_FEATURE, v6);
   khost_enqueue (vm, node, c.from, c.next, c.n_from, c.n_kept);
   return n;
 }
