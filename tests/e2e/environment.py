@@ -81,33 +81,14 @@ class Environment:
         return name
 
     def product_says(self) -> str:
-        """What one looks at first when a test has failed: pods, status of each node, the last log lines."""
-        namespace = ("--namespace", install.NAMESPACE)
-        parts_of_it = "--selector=app.kubernetes.io/name=vpp-operator"
-        asked = [
-            ("get", "pods", "--output=wide", *namespace),
-            (
-                "get",
-                "dataplanes",
-                "--output=jsonpath={range .items[*]}{.metadata.name} {.status}{'\\n'}{end}",
-            ),
-            (
-                "logs",
-                "--prefix",
-                "--all-containers",
-                "--tail=60",
-                "--max-log-requests=20",
-                parts_of_it,
-                *namespace,
-            ),
-        ]
-        said = []
-        for words in asked:
-            try:
-                said.append(self.kubectl(*words))
-            except ClusterError as error:
-                said.append(f"{error}\n")
-        return "".join(said)
+        """What one looks at first when a test has failed: pods, conditions, the last log lines."""
+        selector = "--selector=app.kubernetes.io/name=vpp-operator"
+        words = ["logs", "--prefix", "--all-containers", "--tail=60", "--max-log-requests=20", selector]
+        try:
+            logs = self.kubectl(*words, "--namespace", install.NAMESPACE)
+        except ClusterError as error:
+            logs = str(error)
+        return f"{install.diagnosis(self.kubectl)}\n{logs}"
 
     def engines(self) -> set[str]:
         """The engines that forward on the nodes."""

@@ -50,6 +50,15 @@ def other_proxy_problem(environment: Environment, node: str) -> str:
     return "" if named else f"{conditions}"
 
 
+def rollout_problem(environment: Environment) -> str:
+    selector = "--selector=app.kubernetes.io/component=agent"
+    (agents,) = install.items(environment.kubectl, "daemonsets", "--namespace", install.NAMESPACE, selector)
+    status, wanted = agents["status"], agents["status"]["desiredNumberScheduled"]
+    seen = status.get("observedGeneration") == agents["metadata"]["generation"]
+    counts = {key: status.get(key, 0) for key in ("updatedNumberScheduled", "numberAvailable")}
+    return "" if seen and set(counts.values()) == {wanted} else f"{counts} of {wanted}"
+
+
 def served_everywhere(environment: Environment, address: str, servers: list[str]) -> None:
     for node in environment.nodes:
         client = environment.pod(node)
@@ -110,6 +119,8 @@ def test_beside_kube_proxy_for_chosen_services(
     assert environment.own is not None
     environment.own.start_proxy()
     install.install(environment.kubeconfig, "services.proxyName=vpp")
+    # Node after node gets its agent anew, which takes longer than a Service may.
+    until(lambda: rollout_problem(environment), 240)
     labels = {"service.kubernetes.io/service-proxy-name": "vpp"}
     ours = environment.service("chosen", family, selector={"app": APP}, labels=labels)
     others = environment.service(APP, family)
