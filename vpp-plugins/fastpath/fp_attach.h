@@ -63,6 +63,15 @@ fp_attach_chains (fp_index_t *x, u32 **owner, fp_attach_report_t *rep)
   return 0;
 }
 
+/* Chain buckets without a word are free again: while threads insert, they stay where they hang. */
+FP_INLINE void
+fp_attach_unchain (const fp_index_t *x, const u32 *owner)
+{
+  for (u32 i = 0; i < x->overflow_size; i++)
+    for (u32 bucket; owner[i] != FP_NONE && (bucket = fp_index_unchain (x, owner[i])) != FP_NONE;)
+      fp_index_give_back (x, bucket);
+}
+
 /* Bucket n of both areas in a row. */
 FP_ALWAYS_INLINE fp_bucket_t *
 fp_attach_bucket (const fp_index_t *x, u64 n)
@@ -193,6 +202,7 @@ fp_attach_sessions (fp_region_t *r, int v6, fp_attach_report_t *rep)
 	  fp_pool_put (t->pool, &chain);
       }
   fp_pool_put (t->pool, &chain);
+  fp_attach_unchain (&x, owner);
   free (owner);
   free (seen);
   *(v6 ? &rep->sessions6 : &rep->sessions4) = kept;
@@ -309,6 +319,7 @@ fp_attach_controlled (fp_region_t *r, u32 table, u8 *const *seen, fp_attach_repo
   if (fp_attach_chains (&t->index, &owner, rep))
     return -ENOMEM;
   fp_attach_controlled_words (r, table, owner, seen, rep);
+  fp_attach_unchain (&t->index, owner);
   free (owner);
   /* The generation of a slot that was being given back may not have been raised yet. */
   for (u32 slot = 0; slot < t->capacity; slot++)

@@ -218,8 +218,15 @@ fp_control_publish (fp_region_t *r, enum fp_controlled table, u32 slot, fp_match
   u32 gen = atomic_load_explicit (fp_controlled_gen (r, table, slot), memory_order_relaxed);
   u64 winner;
   int visible;
-  if (fp_index_insert (&t->index, fp_controlled_hash (r, table, slot), slot << 1, gen, match, t, key, &winner, &visible) !=
-      FP_INDEX_OK)
+  int rc = FP_INDEX_FULL;
+  for (u32 turn = 0; turn < 2 && rc == FP_INDEX_FULL; turn++)
+    {
+      /* A chain's bucket may wait among what is retired. */
+      if (turn)
+	fp_control_reclaim (r);
+      rc = fp_index_insert (&t->index, fp_controlled_hash (r, table, slot), slot << 1, gen, match, t, key, &winner, &visible);
+    }
+  if (rc != FP_INDEX_OK)
     {
       fp_control_free (r, table, slot);
       return -ENOSPC;
@@ -228,14 +235,13 @@ fp_control_publish (fp_region_t *r, enum fp_controlled table, u32 slot, fp_match
   return 0;
 }
 
-/* Erase an entry; a chain's bucket that is empty then is used again when the workers have let go. */
+/* Erase an entry; buckets of its chain that are empty then are used again when the workers have let go. */
 FP_INLINE void
 fp_control_erase (fp_region_t *r, enum fp_controlled table, u64 hash, u32 ref, u32 gen)
 {
   const fp_index_t *x = &r->controlled[table].index;
   fp_index_erase (x, hash, ref, gen);
-  u32 bucket = fp_index_unchain (x, hash);
-  if (bucket != FP_NONE)
+  for (u32 bucket; (bucket = fp_index_unchain (x, hash)) != FP_NONE;)
     fp_control_retire (r->control, FP_RETIRED_BUCKET, table, bucket, NULL);
 }
 

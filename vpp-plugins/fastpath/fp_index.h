@@ -506,7 +506,7 @@ FP_INLINE void
 fp_index_give_back (const fp_index_t *x, u32 bucket)
 {
   fp_chain_t chain = { FP_NONE, 0 };
-  atomic_store_explicit (&x->overflow[bucket].link, 0, memory_order_relaxed);
+  memset (&x->overflow[bucket], 0, sizeof (x->overflow[bucket]));
   FP_STEP ();
   fp_chain_push (x->overflow_pool, &chain, bucket);
   fp_pool_put (x->overflow_pool, &chain);

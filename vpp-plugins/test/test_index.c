@@ -181,9 +181,39 @@ test_again_and_again (const kind_t *kind)
   fp_region_close (&r, 0);
 }
 
+/* Chains of a table that several threads fill keep their buckets; attaching gives back those without an entry, and all of them can be had again. */
+static void
+test_attaching_frees_chains (void)
+{
+  fp_region_t r;
+  fp_capacity_t c = tunnel_capacity (64);
+  fp_attach_report_t rep = { 0 };
+  u32 *owner, had = 0;
+  c.sessions4 = TUNNELS;
+  open_region (&r, NULL, &c, 1);
+  fp_index_t *x = &r.shared[FP_SHARED_SESSION4].index;
+  while (fp_index_extend (x, had % 5))
+    had++;
+  CHECK (had == x->overflow_size, "%u of %u chain buckets can be had", had, x->overflow_size);
+  fp_bucket_t *kept = fp_index_overflow (x, atomic_load (&x->buckets[3].link));
+  kept = fp_index_overflow (x, atomic_load (&kept->link));
+  atomic_store (&kept->word[6], FP_WORD_LIVE | 1ull << 40);
+  CHECK (fp_attach_chains (x, &owner, &rep) == 0 && rep.links == 0, "chains");
+  fp_attach_unchain (x, owner);
+  free (owner);
+  for (u32 b = 0; b < 5; b++)
+    CHECK (fp_index_overflow (x, atomic_load (&x->buckets[b].link)) == (b == 3 ? kept : NULL), "chain of bucket %u", b);
+  CHECK (!atomic_load (&kept->link), "behind the entry");
+  for (u32 n = 0; n + 1 < had; n++)
+    CHECK (fp_index_extend (x, n % 7), "chain bucket %u again", n);
+  CHECK (!fp_index_extend (x, 0), "one more than there are");
+  fp_region_close (&r, 0);
+}
+
 int
 main (void)
 {
+  test_attaching_frees_chains ();
   for (u32 i = 0; i < sizeof (kinds) / sizeof (*kinds); i++)
     {
       test_every_region (&kinds[i]);
