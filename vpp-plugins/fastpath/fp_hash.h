@@ -5,9 +5,9 @@
  * The two halves choose the two buckets of a key. CRC32C alone is linear: who finds keys with one CRC has them for any start value, and
  * keys that are numbered in a row (addresses, TEIDs) fall on half or a quarter of the buckets of many a table. The mix alone leaves
  * the last word's upper bits where they are. So each half has the mix in it, after one more round without which keys in a row stay in a
- * row, and the first half the CRC as well: then tables fill as if the keys were drawn by lot (test_index.c). The CRC comes from the
- * CPU's instruction or from a table, bit for bit the same; which of them is decided once, when the region is opened (a translation
- * unit compiled for a CPU that has the instruction uses it directly). */
+ * row, and the first half the CRC as well: then tables fill as if the keys were drawn by lot (test_index.c). The CRC comes from the CPU's
+ * instruction or from a table, bit for bit the same; which of them is decided once, when the region is opened (a translation unit compiled
+ * for a CPU that has the instruction uses it directly). */
 #ifndef FP_HASH_H
 #define FP_HASH_H
 
